@@ -1,0 +1,1 @@
+"""What was known, and when: canonical records and their history."""

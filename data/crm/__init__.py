@@ -1,0 +1,1 @@
+"""One module per CRM: its exports and ids become canonical records."""

@@ -1,0 +1,212 @@
+"""The sales process as configuration: stages in order, fiscal calendar, stage presets."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Literal, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "PRESETS",
+    "CalendarError",
+    "FiscalCalendar",
+    "Period",
+    "PeriodKind",
+    "preset_probability",
+]
+
+PeriodKind = Literal["week", "month", "quarter"]
+
+_DAY = 86_400_000_000  # microseconds
+
+
+class CalendarError(ValueError):
+    """A calendar setting or period that does not exist; the message says what is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """A fiscal bucket: start included, end excluded, both datetime64[us] in UTC."""
+
+    start: np.datetime64
+    end: np.datetime64
+    name: str
+
+
+@dataclass(frozen=True)
+class FiscalCalendar:
+    """Where weeks, months and fiscal quarters begin.
+
+    Attributes
+    ----------
+    first_month : int
+        First month of the fiscal year, 1-12.
+    zone : str
+        IANA time zone of the organisation; a bare date is 00:00 there.
+    """
+
+    first_month: int = 1
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.first_month <= 12:
+            raise CalendarError(f"first_month is {self.first_month}; allowed: 1 to 12")
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise CalendarError(
+                f"time zone is {self.zone!r}; allowed: an IANA name such as Europe/Berlin"
+            ) from error
+
+    def midnight(self, day: dt.date) -> np.datetime64:
+        """00:00 of a day in the organisation's zone, as UTC datetime64[us]."""
+        local = dt.datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.zone))
+        return np.datetime64(local.astimezone(dt.UTC).replace(tzinfo=None), "us")
+
+    def day_of(self, moment: np.datetime64) -> dt.date:
+        """The calendar day of a UTC moment in the organisation's zone."""
+        utc = moment.astype("datetime64[us]").astype(dt.datetime).replace(tzinfo=dt.UTC)
+        return utc.astimezone(ZoneInfo(self.zone)).date()
+
+    def local_days(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Local times in days since 1970, shape (m,), of UTC microseconds `at`."""
+        if self.zone == "UTC":
+            return at / _DAY
+        moments, place = np.unique(at, return_inverse=True)
+        zone = ZoneInfo(self.zone)
+        utc = [np.datetime64(int(m), "us").astype(dt.datetime) for m in moments]
+        ahead = [
+            dt.datetime.astimezone(u.replace(tzinfo=dt.UTC), zone).utcoffset() or dt.timedelta()
+            for u in utc
+        ]
+        local = moments / _DAY + np.array([a / dt.timedelta(days=1) for a in ahead])
+        return np.asarray(local[place], dtype=np.float64)
+
+    def start_of(self, kind: PeriodKind, day: dt.date) -> dt.date:
+        """First day of the week (Monday), month or fiscal quarter that holds `day`."""
+        if kind == "week":
+            return day - dt.timedelta(days=day.weekday())
+        if kind == "month":
+            return day.replace(day=1)
+        if kind == "quarter":
+            back = (day.month - self.first_month) % 3
+            return _add_months(day.replace(day=1), -back)
+        raise CalendarError(f"period is {kind!r}; allowed: {', '.join(get_args(PeriodKind))}")
+
+    def periods(self, kind: PeriodKind, as_of: np.datetime64, horizon: int) -> list[Period]:
+        """`horizon` periods in order, the one that holds `as_of` first.
+
+        Raises
+        ------
+        CalendarError
+            If the kind is unknown or the horizon is not from 1 to 260.
+        """
+        if not 1 <= horizon <= 260:
+            raise CalendarError(f"horizon is {horizon} periods; allowed: 1 to 260")
+        start = self.start_of(kind, self.day_of(as_of))
+        found = []
+        for _ in range(horizon):
+            end = _next(kind, start)
+            found.append(Period(self.midnight(start), self.midnight(end), self._name(kind, start)))
+            start = end
+        return found
+
+    def periods_between(
+        self, kind: PeriodKind, start: np.datetime64, end: np.datetime64
+    ) -> list[Period]:
+        """Whole periods inside [start, end), in order."""
+        day = self.start_of(kind, self.day_of(start))
+        found = []
+        while self.midnight(day) < end:
+            following = _next(kind, day)
+            if self.midnight(day) >= start and self.midnight(following) <= end:
+                found.append(
+                    Period(self.midnight(day), self.midnight(following), self._name(kind, day))
+                )
+            day = following
+        return found
+
+    def _name(self, kind: PeriodKind, start: dt.date) -> str:
+        if kind == "week":
+            year, week, _ = start.isocalendar()
+            return f"{year}-W{week:02d}"
+        if kind == "month":
+            return f"{start:%Y-%m}"
+        quarter = ((start.month - self.first_month) % 12) // 3 + 1
+        # A fiscal year carries the calendar year it ends in, the commonest convention.
+        year = start.year + (self.first_month > 1 and start.month >= self.first_month)
+        return f"{year}-Q{quarter}"
+
+
+def _add_months(day: dt.date, months: int) -> dt.date:
+    years, month = divmod(day.month - 1 + months, 12)
+    return day.replace(year=day.year + years, month=month + 1)
+
+
+def _next(kind: PeriodKind, start: dt.date) -> dt.date:
+    if kind == "week":
+        return start + dt.timedelta(days=7)
+    return _add_months(start, 1 if kind == "month" else 3)
+
+
+# Win probability by stage as vendors ship them, or even steps where they document none.
+# Priors with a small weight, never the forecast.
+PRESETS: dict[str, tuple[tuple[str, float], ...]] = {
+    "salesforce": (
+        ("Prospecting", 0.10),
+        ("Qualification", 0.10),
+        ("Needs Analysis", 0.20),
+        ("Value Proposition", 0.50),
+        ("Id. Decision Makers", 0.60),
+        ("Perception Analysis", 0.70),
+        ("Proposal/Price Quote", 0.75),
+        ("Negotiation/Review", 0.90),
+    ),
+    "hubspot": (
+        ("Appointment scheduled", 0.20),
+        ("Qualified to buy", 0.40),
+        ("Presentation scheduled", 0.60),
+        ("Decision maker bought-in", 0.80),
+        ("Contract sent", 0.90),
+    ),
+    "suitecrm": (
+        ("Prospecting", 0.10),
+        ("Qualification", 0.20),
+        ("Needs Analysis", 0.25),
+        ("Value Proposition", 0.30),
+        ("Id. Decision Makers", 0.40),
+        ("Perception Analysis", 0.50),
+        ("Proposal/Price Quote", 0.65),
+        ("Negotiation/Review", 0.80),
+    ),
+    "frappe": (
+        ("Qualification", 0.10),
+        ("Demo/Making", 0.25),
+        ("Proposal/Quotation", 0.50),
+        ("Negotiation", 0.70),
+        ("Ready to close", 0.90),
+    ),
+    "dynamics": (("Qualify", 0.20), ("Develop", 0.40), ("Propose", 0.60), ("Close", 0.80)),
+}
+
+
+def preset_probability(stage_name: str, position: float) -> float:
+    """Prior win probability of a stage nobody has closed a deal from yet.
+
+    Parameters
+    ----------
+    stage_name : str
+        What people call the stage; matched against the vendors' names.
+    position : float
+        Place in the pipeline, 0 for the first stage to 1 for the last open one: even steps
+        stand in for a name that no vendor ships.
+    """
+    wanted = stage_name.strip().casefold()
+    found = [p for stages in PRESETS.values() for name, p in stages if name.casefold() == wanted]
+    if found:
+        return float(np.mean(found))
+    return 0.1 + 0.6 * min(max(position, 0.0), 1.0)

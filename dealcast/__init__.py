@@ -1,0 +1,3 @@
+"""dealcast: lead scoring, win probability and revenue forecasting for any CRM."""
+
+__version__ = "0.1.0"

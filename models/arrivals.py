@@ -1,0 +1,241 @@
+"""Business not yet in the pipeline: how many deals will come, which are won, and when.
+
+Counts per day follow a level with a weekday profile, made uncertain by a shared gamma; each
+arrival is won after a delay read from an Aalen-Johansen curve by age. Given the gamma, wins per
+period are Poisson (a thinned Poisson process), so that no single arrival needs to be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ArrivalModel", "aalen_johansen"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_WEEKS = 26  # how far back the level of arrivals looks
+_HALF_LIFE = 42.0  # days after which a day counts half
+_PRIOR_SPREAD, _PRIOR_WEEKS = 0.02, 6.0  # relative variance of a week, and what it is worth
+_STEP = 0.25  # days between points of the delay curve
+_AMOUNTS = 2000  # recent won amounts kept to draw from
+
+
+def aalen_johansen(
+    entry: FloatArray, time: FloatArray, outcome: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Cumulative incidences by age, with censoring and delayed entry.
+
+    Parameters
+    ----------
+    entry, time : shape (n,)
+        Ages at which each record comes under observation and leaves it.
+    outcome : shape (n,)
+        0 = censored at `time`, 1 = won, 2 = lost.
+
+    Returns
+    -------
+    ages : shape (t,)
+        Ages at which something closed, ascending.
+    incidence : shape (t, 2)
+        Chance to have been (won, lost) by each age.
+
+    Notes
+    -----
+    Aalen and Johansen, Scandinavian Journal of Statistics 5, 1978.
+    """
+    ages = np.unique(time[outcome > 0])
+    if len(ages) == 0:
+        return np.zeros(0), np.zeros((0, 2))
+    at_risk = np.searchsorted(np.sort(entry), ages, side="left") - np.searchsorted(
+        np.sort(time), ages, side="left"
+    )
+    # A record that closes at the very age it enters is at risk there.
+    at_risk = np.maximum(at_risk + _entering_now(entry, time, outcome, ages), 1)
+    events = np.stack(
+        [
+            np.bincount(np.searchsorted(ages, time[outcome == c]), minlength=len(ages))
+            for c in (1, 2)
+        ],
+        axis=1,
+    )
+    hazard = np.minimum(events / at_risk[:, None], 1.0)
+    hazard /= np.maximum(hazard.sum(1, keepdims=True), 1.0)
+    before = np.r_[1.0, np.cumprod(1.0 - hazard.sum(1))[:-1]]
+    return ages, np.cumsum(hazard * before[:, None], axis=0)
+
+
+def _entering_now(
+    entry: FloatArray, time: FloatArray, outcome: IntArray, ages: FloatArray
+) -> IntArray:
+    same = (entry == time) & (outcome > 0)
+    return np.bincount(np.searchsorted(ages, time[same]), minlength=len(ages))
+
+
+@dataclass(frozen=True)
+class ArrivalModel:
+    """Arrivals a day, their delay to winning, and what they are worth.
+
+    Attributes
+    ----------
+    per_weekday : float64, shape (7,)
+        Expected arrivals a day, Monday first.
+    spread : float
+        Relative variance of a week's count beyond Poisson.
+    weeks : float
+        Weeks of history behind the level, discounted.
+    won_by : float64, shape (t,)
+        Chance that an arrival is won within i / 4 days, i = 0, 1, ...
+    amounts : float64, shape (a,)
+        Amounts of recently won deals, to draw from.
+    shares : dict of str to dict of str to float
+        By grouping ("owner", "team"), each group's share of new business; the rest is
+        unassigned.
+    """
+
+    per_weekday: FloatArray
+    spread: float
+    weeks: float
+    won_by: FloatArray
+    amounts: FloatArray
+    shares: dict[str, dict[str, float]]
+
+    @classmethod
+    def fit(
+        cls,
+        created: FloatArray,
+        age: FloatArray,
+        outcome: IntArray,
+        won_amount: FloatArray,
+        groups: Mapping[str, npt.NDArray[np.object_]],
+        *,
+        now: float,
+        first: float,
+        t_max: float,
+    ) -> ArrivalModel:
+        """Learn from the deals known by `now`.
+
+        Parameters
+        ----------
+        created : shape (n,)
+            Local time of creation, days since 1970.
+        age : shape (n,)
+            Days from creation to closing, or to `now`.
+        outcome : shape (n,)
+            0 = still open, 1 = won, 2 = lost.
+        won_amount : shape (n,)
+            Final amount of won deals, NaN for the others.
+        groups : mapping of str to ndarray of object, shape (n,)
+            Owner and team at creation.
+        first : float
+            Where the records begin: deals created earlier are there only because they lasted.
+        t_max : float
+            Longest delay considered, days.
+        """
+        since = max(np.floor(first), np.floor(now) - 7 * _WEEKS)
+        days = np.arange(since, np.floor(now))
+        counts = np.bincount(
+            np.floor(created[(created >= since) & (created < np.floor(now))]).astype(np.int64)
+            - int(since),
+            minlength=max(len(days), 1),
+        )[: len(days)]
+        weight = 0.5 ** ((np.floor(now) - days) / _HALF_LIFE)
+        spread, weeks = _weekly_spread(counts, weight)
+        recent = created >= now - max(90.0, 2 * t_max)
+        entry = np.maximum(first - created, 0.0)
+        seen = recent & (age >= entry) & (age >= 0)
+        ages, curve = aalen_johansen(entry[seen], age[seen], outcome[seen])
+        grid = np.arange(0.0, t_max + _STEP, _STEP)
+        place = np.searchsorted(ages, grid, side="right")
+        won_by = np.r_[0.0, curve[:, 0]][place] if len(ages) else np.zeros(len(grid))
+        won = np.flatnonzero((outcome == 1) & (won_amount > 0))
+        won = won[np.argsort(created[won] + age[won], kind="stable")][-_AMOUNTS:]
+        return cls(
+            _weekday_profile(days, counts, weight),
+            spread,
+            weeks,
+            won_by,
+            won_amount[won],
+            {name: _shares(values[recent], outcome[recent]) for name, values in groups.items()},
+        )
+
+    def wins_expected(self, now: float, edges: FloatArray) -> FloatArray:
+        """Expected wins in each of the periods between `edges`, from deals still to come.
+
+        Parameters
+        ----------
+        now : float
+            Local time in days since 1970.
+        edges : shape (p + 1,)
+            Days after `now`, ascending, the first >= 0.
+        """
+        arrival = np.arange(_STEP / 2, float(edges[-1]) + _STEP / 2, _STEP)
+        day = np.floor(now + arrival).astype(np.int64)
+        rate = self.per_weekday[(day + 3) % 7] * _STEP
+        reach = np.maximum(edges[None, :] - arrival[:, None], 0.0) / _STEP
+        index = np.minimum(reach, len(self.won_by) - 1.0)
+        won = np.interp(index, np.arange(len(self.won_by)), self.won_by)
+        won = np.where(reach > 0, won, 0.0)
+        return np.asarray(np.diff(rate @ won))
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values and arrays."""
+        return {
+            "per_weekday": self.per_weekday,
+            "spread": self.spread,
+            "weeks": self.weeks,
+            "won_by": self.won_by,
+            "amounts": self.amounts,
+            "shares": self.shares,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> ArrivalModel:
+        """Rebuild from `to_state`."""
+        return cls(
+            state["per_weekday"], float(state["spread"]), float(state["weeks"]), state["won_by"],
+            state["amounts"], state["shares"],
+        )  # fmt: skip
+
+
+def _weekly_spread(counts: IntArray, weight: FloatArray) -> tuple[float, float]:
+    """Relative variance of weekly counts beyond Poisson, shrunken; discounted weeks behind it."""
+    whole = len(counts) // 7
+    weeks = float(weight.sum() ** 2 / (weight**2).sum()) / 7 if len(counts) else 0.0
+    if whole < 2:
+        return _PRIOR_SPREAD, weeks
+    totals = counts[len(counts) - 7 * whole :].reshape(whole, 7).sum(1).astype(np.float64)
+    mean = max(totals.mean(), 1e-9)
+    # Successive differences: a slow drift of the level is not the noise of a week.
+    variance = float(np.mean(np.diff(totals) ** 2) / 2)
+    own = max(variance - mean, 0.0) / mean**2
+    spread = (own * whole + _PRIOR_SPREAD * _PRIOR_WEEKS) / (whole + _PRIOR_WEEKS)
+    return float(spread), weeks
+
+
+def _weekday_profile(days: FloatArray, counts: IntArray, weight: FloatArray) -> FloatArray:
+    if len(days) == 0:
+        return np.zeros(7)
+    weekday = (days.astype(np.int64) + 3) % 7
+    level = float(np.average(counts, weights=weight))
+    total = np.bincount(weekday, weight * counts, 7)
+    # Each weekday starts with the weight of one average week.
+    prior = weight.mean()
+    return np.asarray((total + prior * level) / (np.bincount(weekday, weight, 7) + prior))
+
+
+def _shares(values: npt.NDArray[np.object_], outcome: IntArray) -> dict[str, float]:
+    """Share of wins by group, shrunken: half a deal stays with "unassigned" for each group."""
+    names = [str(v) for v in values if v is not None]
+    won: dict[str, float] = {}
+    for value, result in zip(values, outcome, strict=True):
+        if value is not None:
+            # Deals still open tell who gets the work, wins who closes it.
+            won[str(value)] = won.get(str(value), 0.0) + (1.0 if result == 1 else 0.2)
+    total = sum(won.values()) + 0.5 * (len(set(names)) + 1)
+    return {name: count / total for name, count in sorted(won.items())}

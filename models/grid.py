@@ -1,0 +1,137 @@
+"""The hazard grid: the future cut into intervals, with the calendar of each.
+
+Intervals are 8 unit steps (days or weeks) after the moment, then steps that grow by 1.25, cut
+again wherever a fiscal month or quarter ends, so that the hazard inside one is constant.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+__all__ = ["CALENDAR_COLUMNS", "Cells", "HazardGrid"]
+
+CALENDAR_COLUMNS = (
+    "weekday_share",
+    "days_to_quarter_end",
+    "last_month_of_quarter",
+    "season_sin",
+    "season_cos",
+)
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Future intervals of m landmarks.
+
+    Attributes
+    ----------
+    begin, end : float64, shape (m, k)
+        Days after the landmark. Intervals of length zero are padding.
+    step : int64, shape (m, k)
+        Which step of the grid the interval lies in.
+    calendar : dict of str to float64, shape (m, k)
+        What the calendar says of each interval (`CALENDAR_COLUMNS`).
+    """
+
+    begin: FloatArray
+    end: FloatArray
+    step: IntArray
+    calendar: dict[str, FloatArray]
+
+    def take(self, rows: Any) -> Cells:
+        """The intervals of some landmarks."""
+        return Cells(
+            self.begin[rows],
+            self.end[rows],
+            self.step[rows],
+            {k: v[rows] for k, v in self.calendar.items()},
+        )
+
+
+@dataclass(frozen=True)
+class HazardGrid:
+    """Edges of the steps after a landmark.
+
+    Attributes
+    ----------
+    edges : tuple of float
+        Days after the landmark, from 0 to T_max, ascending.
+    """
+
+    edges: tuple[float, ...]
+
+    @classmethod
+    def for_durations(cls, median: float, longest: float) -> HazardGrid:
+        """The grid for deals of a median and a 99th percentile duration, both in days."""
+        unit = 1.0 if median < 45 else 7.0
+        edges = [0.0, *(unit * (i + 1) for i in range(8))]
+        step = unit
+        while edges[-1] < longest:
+            step *= 1.25
+            edges.append(edges[-1] + step)
+        return cls(tuple(edges))
+
+    @property
+    def t_max(self) -> float:
+        """The end of the grid, days after the landmark."""
+        return self.edges[-1]
+
+    def cells(self, local: FloatArray, first_month: int = 1) -> Cells:
+        """Intervals for landmarks at local times `local`, shape (m,), in days since 1970.
+
+        The organisation's clock at the landmark is used for the whole horizon: a summer-time
+        change moves an edge by an hour, which no model here sees.
+        """
+        moments, place = np.unique(local, return_inverse=True)
+        cuts = _month_ends(moments, self.t_max)
+        base = np.broadcast_to(np.array(self.edges), (len(moments), len(self.edges)))
+        marks = np.sort(np.concatenate([base, np.clip(cuts, 0.0, self.t_max)], axis=1), axis=1)
+        begin, end = marks[:, :-1], marks[:, 1:]
+        middle = (begin + end) / 2
+        step = np.searchsorted(np.array(self.edges), middle, side="right") - 1
+        step = np.clip(step, 0, len(self.edges) - 2)
+        columns = _calendar(moments[:, None] + begin, moments[:, None] + end, first_month)
+        return Cells(begin, end, step, columns).take(place)
+
+
+def _month_ends(local: FloatArray, t_max: float) -> FloatArray:
+    """Days from each local moment to the month ends after it, shape (m, k)."""
+    count = int(t_max // 28) + 1
+    first = local.astype("datetime64[D]").astype("datetime64[M]")
+    months = first[:, None] + np.arange(1, count + 1)
+    return np.asarray(months.astype("datetime64[D]").astype(np.float64) - local[:, None])
+
+
+def _business(days: FloatArray) -> FloatArray:
+    """Working days (Monday to Friday) elapsed since 1970 at local moments, fractions counted."""
+    whole = np.floor(days).astype(np.int64)
+    weekday = (whole + 3) % 7
+    full_weeks = (whole + 3) // 7
+    inside = np.where(weekday < 5, days - whole, 0.0)
+    return full_weeks * 5.0 + np.minimum(weekday, 5) + inside
+
+
+def _calendar(begin: FloatArray, end: FloatArray, first_month: int) -> dict[str, FloatArray]:
+    length = end - begin
+    middle = (begin + end) / 2
+    working = _business(end) - _business(begin)
+    month = middle.astype("datetime64[D]").astype("datetime64[M]")
+    number = month.astype(np.int64)
+    in_quarter = (number - (first_month - 1)) % 3
+    quarter_end = (month + (3 - in_quarter)).astype("datetime64[D]").astype(np.float64)
+    year = month.astype("datetime64[Y]").astype("datetime64[D]").astype(np.float64)
+    turn = 2 * np.pi * (middle - year) / 365.25
+    return {
+        "weekday_share": np.divide(working, length, out=np.zeros_like(length), where=length > 0),
+        "days_to_quarter_end": quarter_end - middle,
+        "last_month_of_quarter": (in_quarter == 2).astype(np.float64),
+        "season_sin": np.sin(turn),
+        "season_cos": np.cos(turn),
+    }

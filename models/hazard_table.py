@@ -1,0 +1,208 @@
+"""Aalen-Johansen table: hazards of winning and losing by stage, time in stage and step.
+
+The baseline every learner has to beat, the anchor of the ensemble, and the whole model where
+few deals have closed. Cells are shrunken towards their stage, stages towards the whole, and the
+split into won and lost towards the stage's prior.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from models.grid import Cells
+
+__all__ = ["HazardTable", "incidence", "interval_labels"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_M = 15.0  # rows of the parent that a cell starts with
+_PRIOR_DEALS = 10.0  # deals that a stage's prior win probability is worth
+_PRIOR_CLOSING = 0.03  # chance to close in one step before any deal has been seen
+
+
+def interval_labels(
+    cells: Cells, time: FloatArray, outcome: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """What each interval saw: the share of it at risk, and its label.
+
+    Case analysis, for an interval [b, e) and a record that closes or is last seen at `time`:
+
+    - time < b: nothing is seen, share 0
+    - b <= time < e and it closed: the whole interval counts, label = outcome
+    - b <= time < e and it was last seen open: the part up to time counts, label 0
+    - e <= time: the whole interval counts, label 0
+
+    Returns
+    -------
+    share : float64 (m, k), from 0 to 1
+    label : int64 (m, k), 0 = still open, 1 = won, 2 = lost
+    """
+    length = cells.end - cells.begin
+    t = time[:, None]
+    inside = (t >= cells.begin) & (t < cells.end)
+    closed = inside & (outcome[:, None] > 0)
+    seen = np.clip((t - cells.begin) / np.where(length > 0, length, 1.0), 0.0, 1.0)
+    share = np.where(closed, 1.0, seen)
+    share[length <= 0] = 0.0
+    return share, np.where(closed, outcome[:, None], 0)
+
+
+def incidence(hazards: FloatArray) -> FloatArray:
+    """Hazards of competing outcomes -> cumulative incidences, by the product limit.
+
+    Parameters
+    ----------
+    hazards : shape (m, k, c)
+        Chance of each outcome in each interval, given still open at its start.
+
+    Returns
+    -------
+    shape (m, k, c)
+        Chance of each outcome by the end of each interval: rises, and sums to at most one.
+    """
+    stay = 1.0 - hazards.sum(axis=2)
+    open_before = np.cumprod(np.concatenate([np.ones_like(stay[:, :1]), stay[:, :-1]], 1), axis=1)
+    return np.cumsum(hazards * open_before[:, :, None], axis=1)
+
+
+@dataclass(frozen=True)
+class HazardTable:
+    """Shrunken hazards per (stage, time in stage, step of the grid).
+
+    Attributes
+    ----------
+    stages : tuple of str
+        Known stages; the row after the last one serves every other stage.
+    bins : tuple of float
+        Lower edges of the time-in-stage bins, days.
+    chance : float64, shape (len(stages) + 1, len(bins), steps, 2)
+        Chance to be won, to be lost, within one whole step.
+    steps : float64, shape (steps,)
+        Length of each step, days.
+    """
+
+    stages: tuple[str, ...]
+    bins: tuple[float, ...]
+    chance: FloatArray
+    steps: FloatArray
+
+    @classmethod
+    def fit(
+        cls,
+        stage: tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]],
+        days_in_stage: FloatArray,
+        cells: Cells,
+        time: FloatArray,
+        outcome: IntArray,
+        edges: tuple[float, ...],
+        *,
+        stage_prior: Mapping[str, float],
+        rows_per_deal: float = 1.0,
+    ) -> HazardTable:
+        """Count what happened in each interval, and shrink.
+
+        Parameters
+        ----------
+        stage : (codes, levels)
+            Stage of each landmark, shape (m,).
+        days_in_stage : shape (m,)
+        time : shape (m,)
+            Days from the landmark to closing, or to the last moment it was seen open.
+        outcome : shape (m,)
+            0 = last seen open, 1 = won, 2 = lost.
+        stage_prior : mapping of str to float
+            Win probability of a stage before any deal has closed.
+        rows_per_deal : float
+            Landmarks a deal has on average: many rows of one deal are one experience.
+        """
+        steps = np.diff(np.array(edges))
+        unit = steps[0]
+        bins = tuple(float(b) for b in unit * np.array([0, 1, 2, 4, 8, 16, 32, 64]))
+        codes, levels = stage
+        names = tuple(sorted({str(s) for s in levels} | set(stage_prior)))
+        row = _stage_rows(codes, levels, names)
+        column = np.searchsorted(bins, np.nan_to_num(days_in_stage), side="right") - 1
+        share, label = interval_labels(cells, time, outcome)
+        share = share * (cells.end - cells.begin) / steps[cells.step]
+        shape = (len(names) + 1, len(bins), len(steps))
+        place = np.ravel_multi_index(
+            (
+                np.broadcast_to(row[:, None], share.shape),
+                np.broadcast_to(np.maximum(column, 0)[:, None], share.shape),
+                cells.step,
+            ),
+            shape,
+        ).ravel()
+        size = int(np.prod(shape))
+        risk = np.bincount(place, share.ravel(), size).reshape(shape)
+        events = np.stack(
+            [np.bincount(place, (label == c).ravel(), size).reshape(shape) for c in (1, 2)], axis=-1
+        )
+        prior = np.array([stage_prior.get(s, np.nan) for s in names] + [np.nan])
+        return cls(names, bins, _shrink(risk, events, prior, steps / unit, rows_per_deal), steps)
+
+    def chances(
+        self,
+        stage: tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]],
+        days_in_stage: FloatArray,
+        cells: Cells,
+    ) -> FloatArray:
+        """Chance of (won, lost) in each interval given open at its start: (m, k, 2)."""
+        row = _stage_rows(*stage, self.stages)
+        column = np.searchsorted(self.bins, np.nan_to_num(days_in_stage), side="right") - 1
+        whole = self.chance[row[:, None], np.maximum(column, 0)[:, None], cells.step]
+        part = (cells.end - cells.begin) / self.steps[cells.step]
+        # A part of a step under a constant hazard; the split between outcomes stays.
+        closing = whole.sum(axis=2)
+        closing_part = 1.0 - (1.0 - closing) ** part
+        return whole * (closing_part / closing)[:, :, None]
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "stages": list(self.stages),
+            "bins": list(self.bins),
+            "chance": self.chance,
+            "steps": self.steps,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> HazardTable:
+        """Rebuild from `to_state`."""
+        return cls(
+            tuple(state["stages"]), tuple(state["bins"]), np.asarray(state["chance"]),
+            np.asarray(state["steps"]),
+        )  # fmt: skip
+
+
+def _stage_rows(
+    codes: npt.NDArray[np.int32], levels: npt.NDArray[np.object_], names: tuple[str, ...]
+) -> IntArray:
+    place = {name: i for i, name in enumerate(names)}
+    table = np.array([place.get(str(s), len(names)) for s in levels] + [len(names)], dtype=np.int64)
+    return table[codes]
+
+
+def _shrink(
+    risk: FloatArray, events: FloatArray, prior: FloatArray, units: FloatArray, per_deal: float
+) -> FloatArray:
+    """Counts -> chances: cells towards stage, stage towards the whole, split towards the prior."""
+    total_risk, total = risk.sum((0, 1)), events.sum((0, 1))
+    base = 1.0 - (1.0 - _PRIOR_CLOSING) ** units
+    closing = (total.sum(-1) + _M * base) / (total_risk + _M)
+    overall_share = (total[:, 0].sum() + 2.0) / (total.sum() + 4.0)
+    # Deals, not rows, are the experience that a prior is weighed against.
+    won, closed = events.sum((1, 2))[:, 0] / per_deal, events.sum((1, 2, 3)) / per_deal
+    prior = np.where(np.isnan(prior), overall_share, prior)
+    share = (won + _PRIOR_DEALS * prior) / (closed + _PRIOR_DEALS)
+    whole = closing[None, :, None] * np.stack([share, 1.0 - share], -1)[:, None, :]
+    stage_risk, stage_events = risk.sum(1), events.sum(1)
+    stage = (stage_events + _M * whole) / (stage_risk + _M)[:, :, None]
+    cells = (events + _M * stage[:, None]) / (risk + _M)[:, :, :, None]
+    return np.asarray(np.maximum(cells, 1e-7), dtype=np.float64)

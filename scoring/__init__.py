@@ -1,0 +1,1 @@
+"""What the models say about one snapshot: scores and forecasts."""

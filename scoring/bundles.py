@@ -1,0 +1,232 @@
+"""Everything needed to score: the fitted parts, and the features they read, as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.features import Feature
+from data.pipeline import FiscalCalendar
+from models.amount import AmountModel
+from models.arrivals import ArrivalModel
+from models.deal import DealModel
+from models.encoding import Columns
+from models.lead import LeadModel
+from scoring.simulation import ShockLaw
+
+__all__ = ["DealBundle", "LeadBundle", "Manifest", "Reference", "bundle_of"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes
+    ----------
+    kind : str
+        "lead" or "deal".
+    trained_at, trained_through : str
+        ISO 8601 UTC: when training ran, and the last moment it knew of.
+    evaluation : dict
+        Figures on later data beside the baselines, as the report shows them.
+    coverage : list of dict
+        Measured coverage of the ranges: horizon_days, level, measured, n.
+    version : str
+        Version in the registry; empty before registration.
+    """
+
+    kind: str
+    trained_at: str
+    trained_through: str
+    currency: str = ""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    coverage: list[dict[str, Any]] = field(default_factory=list)
+    version: str = ""
+
+    @property
+    def name(self) -> str:
+        """The registered model's name."""
+        return f"dealcast-{self.kind}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Typical records, for reasons and ranks.
+
+    Attributes
+    ----------
+    columns : Columns
+        One row of typical values per key: medians and commonest levels.
+    keys : tuple of str
+        Stages for deals; one empty key for leads. The last row serves all other keys.
+    scores : float64, shape (s,)
+        Sorted probabilities of recent open records: a percentile is a rank among them.
+    """
+
+    columns: Columns
+    keys: tuple[str, ...]
+    scores: FloatArray
+
+    def percentile(self, probability: FloatArray) -> FloatArray:
+        """Rank among the reference records, 0-100."""
+        if len(self.scores) == 0:
+            return np.full(len(probability), np.nan)
+        low = np.searchsorted(self.scores, probability, side="left")
+        high = np.searchsorted(self.scores, probability, side="right")
+        return np.asarray(100.0 * (low + high) / (2.0 * len(self.scores)))
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values and arrays."""
+        columns: dict[str, Any] = {}
+        for name, column in self.columns.items():
+            if isinstance(column, tuple):
+                columns[name] = {
+                    "codes": column[0],
+                    "levels": [str(v) for v in column[1]],
+                }
+            else:
+                columns[name] = column
+        return {"columns": columns, "keys": list(self.keys), "scores": self.scores}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Reference:
+        """Rebuild from `to_state`."""
+        columns: dict[str, Any] = {}
+        for name, column in state["columns"].items():
+            if isinstance(column, dict):
+                levels = np.array(column["levels"], dtype=object)
+                columns[name] = (np.asarray(column["codes"], dtype=np.int32), levels)
+            else:
+                columns[name] = column
+        return cls(columns, tuple(state["keys"]), state["scores"])
+
+
+@dataclass(frozen=True)
+class LeadBundle:
+    """The lead model with what it needs.
+
+    Attributes
+    ----------
+    horizon : int
+        Days within which a lead is to be qualified; 0 where times are pseudo.
+    delay : float64, shape (d + 1,)
+        Share of qualifications within i days of entry, i = 0 .. d, for other horizons.
+    win : LeadModel or None
+        P(won given qualified), on features frozen at qualification.
+    win_rate : float
+        Shrunken win rate of qualified leads, where `win` is None.
+    """
+
+    manifest: Manifest
+    features: tuple[Feature, ...]
+    model: LeadModel
+    horizon: int
+    delay: FloatArray
+    win: LeadModel | None
+    win_rate: float
+    reference: Reference
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values, arrays and boosters."""
+        return {
+            "manifest": vars(self.manifest),
+            "features": _feature_states(self.features),
+            "model": self.model.to_state(),
+            "horizon": self.horizon,
+            "delay": self.delay,
+            "win": None if self.win is None else self.win.to_state(),
+            "win_rate": self.win_rate,
+            "reference": self.reference.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> LeadBundle:
+        """Rebuild from `to_state`."""
+        return cls(
+            Manifest(**state["manifest"]),
+            tuple(Feature(**f) for f in state["features"]),
+            LeadModel.from_state(state["model"]),
+            int(state["horizon"]),
+            state["delay"],
+            None if state["win"] is None else LeadModel.from_state(state["win"]),
+            float(state["win_rate"]),
+            Reference.from_state(state["reference"]),
+        )
+
+    def versioned(self, version: str) -> LeadBundle:
+        """The same bundle under a registry version."""
+        return replace(self, manifest=replace(self.manifest, version=version))
+
+
+@dataclass(frozen=True)
+class DealBundle:
+    """The deal model with what it needs.
+
+    Attributes
+    ----------
+    stage_rates : dict of str to dict
+        By stage: the shrunken rate of deals that were won (`rate`), its 80 % range (`low`,
+        `high`), the deals behind it (`n`) and the share of prior (`prior`).
+    """
+
+    manifest: Manifest
+    features: tuple[Feature, ...]
+    calendar: FiscalCalendar
+    model: DealModel
+    amount: AmountModel
+    arrivals: ArrivalModel
+    shocks: ShockLaw
+    stage_rates: dict[str, dict[str, float]]
+    reference: Reference
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values, arrays and boosters."""
+        return {
+            "manifest": vars(self.manifest),
+            "features": _feature_states(self.features),
+            "calendar": {"first_month": self.calendar.first_month, "zone": self.calendar.zone},
+            "model": self.model.to_state(),
+            "amount": self.amount.to_state(),
+            "arrivals": self.arrivals.to_state(),
+            "shocks": {"persistent": self.shocks.persistent, "weekly": self.shocks.weekly},
+            "stage_rates": self.stage_rates,
+            "reference": self.reference.to_state(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> DealBundle:
+        """Rebuild from `to_state`."""
+        return cls(
+            Manifest(**state["manifest"]),
+            tuple(Feature(**f) for f in state["features"]),
+            FiscalCalendar(**state["calendar"]),
+            DealModel.from_state(state["model"]),
+            AmountModel.from_state(state["amount"]),
+            ArrivalModel.from_state(state["arrivals"]),
+            ShockLaw(**state["shocks"]),
+            state["stage_rates"],
+            Reference.from_state(state["reference"]),
+        )
+
+    def versioned(self, version: str) -> DealBundle:
+        """The same bundle under a registry version."""
+        return replace(self, manifest=replace(self.manifest, version=version))
+
+
+def bundle_of(state: Mapping[str, Any]) -> LeadBundle | DealBundle:
+    """The bundle behind a state that `models.bundle.load` read."""
+    kind = state["manifest"]["kind"]
+    return LeadBundle.from_state(state) if kind == "lead" else DealBundle.from_state(state)
+
+
+def _feature_states(features: tuple[Feature, ...]) -> list[dict[str, str]]:
+    return [
+        {f: getattr(feature, f) for f in ("name", "dtype", "unit", "meaning", "scope", "group")}
+        for feature in features
+    ]

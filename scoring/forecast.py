@@ -1,0 +1,392 @@
+"""Revenue forecast: won to date + open deals + deals not yet in the pipeline, as distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.features import compute
+from data.history import History, Snapshot
+from data.pipeline import Period
+from data.timelines import DAY, Column
+from models.hazard_table import incidence
+from scoring.bundles import DealBundle
+from scoring.simulation import Draws, OpenDeals, Shocks, simulate_new, simulate_open
+
+__all__ = [
+    "GROUPINGS",
+    "UNASSIGNED",
+    "WHOLE",
+    "Cell",
+    "Forecast",
+    "ForecastError",
+    "Simulation",
+    "forecast",
+    "group_of",
+    "simulate",
+]
+
+FloatArray = npt.NDArray[np.float64]
+
+WHOLE = "all"
+UNASSIGNED = "unassigned"
+GROUPINGS: dict[str, str] = {
+    "owner": "owner_id",
+    "team": "team_id",
+    "pipeline": "pipeline_id",
+    "product": "product_family",
+    "source": "lead_source",
+    "type": "deal_type",
+}
+_DRIVERS = 5
+
+
+class ForecastError(ValueError):
+    """A forecast that cannot be made; the message says why and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The forecast of one period and group; money in the base currency.
+
+    Attributes
+    ----------
+    mean : float
+    quantiles : dict of str to float
+        By level as text, "0.1".
+    components : dict of str to float
+        Means of what is won to date, comes from open deals, and from new business.
+    target, probability_of_target : float or None
+    coverage : list of dict
+        Measured on back-tests of about this horizon: level, measured, n.
+    drivers : list of dict
+        Deals with the largest share of the variance.
+    """
+
+    period: Period
+    group: str
+    mean: float
+    quantiles: dict[str, float]
+    components: dict[str, float]
+    target: float | None
+    probability_of_target: float | None
+    coverage: list[dict[str, Any]]
+    drivers: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A whole forecast: cells in order of period, then group (the whole first)."""
+
+    as_of: np.datetime64
+    currency: str
+    by: str | None
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...]
+    model: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """Draws behind a forecast.
+
+    Attributes
+    ----------
+    groups : tuple of str
+    won : float64, shape (groups, periods)
+        Won between each period's start and as_of.
+    open, new : Draws
+        From open deals, and from deals not yet in the pipeline.
+    open_deals : Snapshot
+    open_groups : ndarray of object, shape (n,)
+        Group of each open deal.
+    chance : float64, shape (n, periods)
+        Chance of each open deal to be won in each period.
+    typical : float64, shape (n,)
+        Median final amount of each open deal.
+    """
+
+    groups: tuple[str, ...]
+    won: FloatArray
+    open: Draws
+    new: Draws
+    open_deals: Snapshot
+    open_groups: npt.NDArray[np.object_]
+    chance: FloatArray
+    typical: FloatArray
+
+    @property
+    def total(self) -> FloatArray:
+        """Won revenue of each period: (draws, groups, periods)."""
+        return self.won + self.open.value + self.new.value
+
+
+def group_of(snapshot: Snapshot, by: str | None) -> npt.NDArray[np.object_]:
+    """The group of each row of a snapshot, as text.
+
+    Raises
+    ------
+    ForecastError
+        If the grouping is unknown.
+    """
+    if by is None:
+        return np.full(len(snapshot), WHOLE, dtype=object)
+    if by not in GROUPINGS:
+        raise ForecastError(f"by is {by!r}; allowed: {', '.join(GROUPINGS)}")
+    column: Column = snapshot.team if by == "team" else snapshot.value(GROUPINGS[by])
+    texts = column.texts()
+    return np.array([UNASSIGNED if t is None else t for t in texts], dtype=object)
+
+
+def simulate(
+    history: History,
+    bundle: DealBundle,
+    as_of: np.datetime64,
+    periods: Sequence[Period],
+    by: str | None = None,
+    *,
+    draws: int = 4000,
+    seed: int = 0,
+) -> Simulation:
+    """Draw the won revenue of consecutive periods, as known at `as_of`."""
+    rng = np.random.default_rng([seed, int(as_of.astype("datetime64[s]").astype(np.int64))])
+    snapshot = history.as_of("deal", as_of)
+    now = int(as_of.astype("datetime64[us]").astype(np.int64))
+    bounds = np.array([periods[0].start, *(p.end for p in periods)])
+    edges = (bounds.astype("datetime64[us]").astype(np.int64) - now) / DAY
+    ahead = np.maximum(edges, 0.0)
+
+    open_groups = group_of(snapshot, by)
+    won_rows, won_value, won_period, won_groups = _won(history, as_of, periods, by)
+    shares_of = bundle.arrivals.shares.get(by or "", {})
+    named = {str(g) for g in open_groups} | {str(g) for g in won_groups} | set(shares_of)
+    groups = (WHOLE,) if by is None else tuple(sorted(named | {UNASSIGNED}))
+    place = {g: i for i, g in enumerate(groups)}
+
+    won = np.zeros((len(groups), len(periods)))
+    np.add.at(won, ([place[str(g)] for g in won_groups], won_period), won_value)
+
+    columns = compute(snapshot, bundle.features)
+    local = bundle.calendar.local_days(np.array([now], dtype=np.int64))
+    cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
+    spread_cells = cells.take(np.zeros(len(snapshot), dtype=np.int64))
+    hazards = bundle.model.hazards(columns, spread_cells)
+    stage, amount = columns["stage"], snapshot.amount
+
+    def final(deal: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
+        return bundle.amount.final((stage[0][deal], stage[1]), amount[deal], level)
+
+    begin, end = cells.begin[0], cells.end[0]
+    deals = OpenDeals(
+        hazards, begin, end, np.array([place[str(g)] for g in open_groups], dtype=np.int64), final
+    )
+    shocks = Shocks.draw(
+        bundle.shocks, _level_spread(bundle), draws, int(np.ceil(ahead[-1] / 7)), rng
+    )
+    shares = np.array([shares_of.get(g, 0.0) for g in groups])
+    rest = place.get(UNASSIGNED, 0)
+    shares[rest] += max(1.0 - shares.sum(), 0.0)
+    curve = incidence(hazards)[:, :, 0]
+    return Simulation(
+        groups,
+        won,
+        simulate_open(deals, ahead, len(groups), shocks, rng),
+        simulate_new(bundle.arrivals, float(local[0]), ahead, shares, shocks, rng),
+        snapshot,
+        open_groups,
+        np.diff(_at(curve, begin, end, ahead), axis=1),
+        final(np.arange(len(snapshot)), np.full(len(snapshot), 0.5)),
+    )
+
+
+def forecast(
+    history: History,
+    bundle: DealBundle,
+    as_of: np.datetime64,
+    periods: Sequence[Period],
+    by: str | None = None,
+    *,
+    levels: Sequence[float] = (0.5, 0.8, 0.95),
+    draws: int = 4000,
+    seed: int = 0,
+) -> Forecast:
+    """Forecast consecutive periods, the whole and by group.
+
+    Parameters
+    ----------
+    levels : sequence of float
+        Levels of the central ranges, between 0 and 1: 0.8 gives the 0.1 and 0.9 quantiles.
+
+    Raises
+    ------
+    ForecastError
+        If a level or grouping is not allowed, or the periods are over.
+    """
+    if not periods or periods[-1].end <= as_of:
+        raise ForecastError(f"the periods end before as_of, {as_of}; give one that lies ahead")
+    points = _quantile_points(levels)
+    simulation = simulate(history, bundle, as_of, periods, by, draws=draws, seed=seed)
+    total = simulation.total
+    cells = []
+    for p, period in enumerate(periods):
+        rows = [(WHOLE, np.arange(len(simulation.groups)))]
+        if by is not None:
+            rows += [(g, np.array([i])) for i, g in enumerate(simulation.groups)]
+        for group, members in rows:
+            values = total[:, members, p].sum(axis=1)
+            target = _target(history, bundle, period, by, group)
+            cells.append(
+                Cell(
+                    period,
+                    group,
+                    float(values.mean()),
+                    {f"{q:g}": float(v) for q, v in zip(points, np.quantile(values, points),
+                                                       strict=True)},
+                    {
+                        "won": float(simulation.won[members, p].sum()),
+                        "open": float(simulation.open.value[:, members, p].sum(1).mean()),
+                        "new": float(simulation.new.value[:, members, p].sum(1).mean()),
+                    },
+                    target,
+                    None if target is None else float((values >= target).mean()),
+                    _coverage(bundle, levels, period, as_of),
+                    _drivers(simulation, members, p, float(values.var())),
+                )
+            )
+    return Forecast(
+        as_of, history.currency, by, tuple(cells), _warnings(simulation, bundle, periods, as_of),
+        {
+            "name": bundle.manifest.name,
+            "version": bundle.manifest.version,
+            "trained_at": bundle.manifest.trained_at,
+            "trained_through": bundle.manifest.trained_through,
+        },
+    )
+
+
+def _level_spread(bundle: DealBundle) -> float:
+    """Relative variance of the level of arrivals over a horizon.
+
+    Half of a week's spread is taken to last; the other half, and counting noise, fade with the
+    weeks that the level was averaged over.
+    """
+    arrivals = bundle.arrivals
+    week = max(float(arrivals.per_weekday.sum()), 0.1)
+    return arrivals.spread / 2 + (arrivals.spread / 2 + 1.0 / week) / max(arrivals.weeks, 1.0)
+
+
+def _at(curve: FloatArray, begin: FloatArray, end: FloatArray, days: FloatArray) -> FloatArray:
+    """A cumulative curve (n, k) read at days: (n, len(days))."""
+    positive = end > begin
+    knots = np.r_[0.0, end[positive]]
+    values = np.concatenate([np.zeros((len(curve), 1)), curve[:, positive]], axis=1)
+    place = np.clip(np.searchsorted(knots, days, side="right") - 1, 0, len(knots) - 2)
+    part = np.clip((days - knots[place]) / (knots[place + 1] - knots[place]), 0.0, 1.0)
+    return values[:, place] * (1 - part) + values[:, place + 1] * part
+
+
+def _won(
+    history: History, as_of: np.datetime64, periods: Sequence[Period], by: str | None
+) -> tuple[Any, FloatArray, npt.NDArray[np.int64], npt.NDArray[np.object_]]:
+    """Revenue already won in the periods: deal rows, amounts, period and group of each."""
+    rows, at, known, value = history.wins
+    now = int(as_of.astype("datetime64[us]").astype(np.int64))
+    bounds = np.array([periods[0].start, *(p.end for p in periods)]).astype("datetime64[us]")
+    period = np.searchsorted(bounds.astype(np.int64), at, side="right") - 1
+    here = (known <= now) & (at <= now) & (period >= 0) & (period < len(periods))
+    at_closing = history.landmarks("deal", rows[here], at[here])
+    return rows[here], value[here], period[here], group_of(at_closing, by)
+
+
+def _quantile_points(levels: Sequence[float]) -> list[float]:
+    for level in levels:
+        if not 0.0 < level < 1.0:
+            raise ForecastError(f"level is {level}; allowed: above 0 and below 1, like 0.8")
+    points = {0.5}
+    for level in levels:
+        points |= {round((1 - level) / 2, 6), round((1 + level) / 2, 6)}
+    return sorted(points)
+
+
+def _target(
+    history: History, bundle: DealBundle, period: Period, by: str | None, group: str
+) -> float | None:
+    """The target of exactly this period and group; targets are never summed."""
+    targets = history.tables["target"]
+    scope = "all" if group == WHOLE else by
+    start, end = (
+        np.datetime64(bundle.calendar.day_of(moment), "D") for moment in (period.start, period.end)
+    )
+    found = np.flatnonzero(
+        (targets["scope"] == scope)
+        & ((targets["scope_id"] == group) | (scope == "all"))
+        & (targets["period_start"] == start)
+        & (targets["period_end"] == end)
+    )
+    return float(targets["amount"][found[-1]]) if len(found) else None
+
+
+def _coverage(
+    bundle: DealBundle, levels: Sequence[float], period: Period, as_of: np.datetime64
+) -> list[dict[str, Any]]:
+    """Coverage measured at the back-tested horizon nearest to the period's end."""
+    days = float((period.end - as_of) / np.timedelta64(1, "D"))
+    measured = bundle.manifest.coverage
+    out = []
+    for level in levels:
+        same = [c for c in measured if abs(c["level"] - level) < 1e-9]
+        best = min(same, key=lambda c: abs(c["horizon_days"] - days), default=None)
+        out.append(
+            {"level": level, "measured": None, "n": 0}
+            if best is None
+            else {"level": level, "measured": best["measured"], "n": best["n"]}
+        )
+    return out
+
+
+def _drivers(
+    simulation: Simulation, members: npt.NDArray[np.int64], period: int, variance: float
+) -> list[dict[str, Any]]:
+    """Open deals with the largest share of the variance of a cell.
+
+    A deal's own variance is taken with its median amount; the shared shocks are nobody's.
+    """
+    if variance <= 0 or len(simulation.open_deals) == 0:
+        return []
+    p = simulation.chance[:, period]
+    own = p * (1 - p) * simulation.typical**2
+    if len(members) < len(simulation.groups):
+        groups = np.array(simulation.groups, dtype=object)[members]
+        own = np.where(np.isin(simulation.open_groups.astype(str), groups.astype(str)), own, 0.0)
+    top = np.argsort(-own, kind="stable")[:_DRIVERS]
+    ids = simulation.open_deals.ids
+    return [
+        {"deal_id": str(ids[i]), "share_of_variance": float(min(own[i] / variance, 1.0))}
+        for i in top
+        if own[i] > 0
+    ]
+
+
+def _warnings(
+    simulation: Simulation, bundle: DealBundle, periods: Sequence[Period], as_of: np.datetime64
+) -> tuple[str, ...]:
+    found = []
+    missing = int(np.isnan(simulation.open_deals.amount).sum())
+    if missing:
+        found.append(
+            f"{missing} open deals carry no amount; theirs is drawn from the amounts of won deals"
+        )
+    days = float((periods[-1].end - as_of) / np.timedelta64(1, "D"))
+    if days > bundle.model.grid.t_max:
+        found.append(
+            f"the last period ends {days:.0f} days ahead; deals open for longer than "
+            f"{bundle.model.grid.t_max:.0f} days from now are counted as still open"
+        )
+    if not bundle.manifest.coverage:
+        found.append("ranges are not yet verified: too few matured periods to back-test")
+    return tuple(found)
+

@@ -1,0 +1,451 @@
+"""Scores of leads and deals: probability, 1-99 score, grade, curve, reasons, evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.features import Feature, compute
+from data.history import OPEN, WON, Snapshot
+from data.timelines import DAY
+from models.grid import Cells
+from models.hazard_table import incidence
+from scoring.bundles import DealBundle, LeadBundle, Manifest
+from scoring.reasons import Reason, contributions, reasons_of
+
+__all__ = [
+    "GRADES",
+    "CurvePoint",
+    "DealScore",
+    "LeadScore",
+    "Range",
+    "score_deals",
+    "score_leads",
+    "won_within",
+]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# Probability from which each grade begins: configuration, never moved by training.
+GRADES = (("A", 0.6), ("B", 0.3), ("C", 0.1), ("D", 0.0))
+_QUANTILES = (0.1, 0.5, 0.9)
+_UNDERFLOW = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """10, 50 and 90 % points; dates as datetime64[D], money in the base currency."""
+
+    p10: Any
+    p50: Any
+    p90: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """Chance to have been won, and lost, by the end of a day."""
+
+    date: np.datetime64
+    won: float
+    lost: float
+
+
+@dataclass(frozen=True)
+class LeadScore:
+    """Answer for one lead; probabilities 0-1, reasons on the log-odds."""
+
+    lead_id: str
+    as_of: np.datetime64
+    probability: float
+    probability_won: float
+    score: int
+    grade: str
+    percentile: float | None
+    reasons: tuple[Reason, ...]
+    base: float | None
+    evidence: dict[str, Any]
+    warnings: tuple[str, ...]
+    model: dict[str, str]
+
+
+@dataclass(frozen=True)
+class DealScore:
+    """Answer for one deal; probabilities 0-1, money in the base currency.
+
+    `close_date` is the date of winning, given that the deal is won; `probability_slip` the
+    chance that it is still open after its expected close date.
+    """
+
+    deal_id: str
+    as_of: np.datetime64
+    probability_won: float
+    probability_lost: float
+    curve: tuple[CurvePoint, ...]
+    close_date: Range | None
+    probability_slip: float | None
+    amount: Range | None
+    expected_revenue: float | None
+    stage_win_probability: float | None
+    score: int
+    grade: str
+    percentile: float | None
+    reasons: tuple[Reason, ...]
+    base: float | None
+    evidence: dict[str, Any]
+    warnings: tuple[str, ...]
+    model: dict[str, str]
+
+
+def won_within(snapshot: Snapshot, bundle: DealBundle, days: FloatArray) -> FloatArray:
+    """Chance of each deal to be won within `days` (shape (m,)) after its moment; closed: 0 or 1."""
+    out = np.empty(len(snapshot))
+    is_open = snapshot.outcome == OPEN
+    out[~is_open] = snapshot.outcome[~is_open] == WON
+    part = snapshot.take(np.flatnonzero(is_open))
+    if len(part):
+        curve, cells = _curves(part, bundle, compute(part, bundle.features))
+        out[is_open] = _read(curve[:, :, 0], cells, days[is_open])
+    return out
+
+
+def score_deals(
+    snapshot: Snapshot,
+    bundle: DealBundle,
+    *,
+    explain: bool = True,
+    context: Mapping[str, Any] | None = None,
+) -> list[DealScore]:
+    """Score deals, each as known at its moment, in order."""
+    is_open = snapshot.outcome == OPEN
+    scores: list[DealScore | None] = [None] * len(snapshot)
+    for i in np.flatnonzero(~is_open):
+        scores[i] = _closed_deal(snapshot, i, bundle)
+    rows = np.flatnonzero(is_open)
+    if len(rows):
+        for i, score in zip(
+            rows, _score_open(snapshot.take(rows), bundle, explain, context), strict=True
+        ):
+            scores[i] = score
+    return [s for s in scores if s is not None]
+
+
+def _score_open(
+    snapshot: Snapshot, bundle: DealBundle, explain: bool, context: Mapping[str, Any] | None
+) -> list[DealScore]:
+    columns = compute(snapshot, bundle.features, context)
+    curve, cells = _curves(snapshot, bundle, columns)
+    final = curve[:, -1]
+    p_won, p_lost = final[:, 0], final[:, 1]
+    stage = columns["stage"]
+    current = snapshot.amount
+    amounts = np.stack(
+        [bundle.amount.final(stage, current, np.full(len(current), q)) for q in _QUANTILES]
+    )
+    # The mean over the amount's own distribution, read off its quantile function.
+    mean_amount = np.mean(
+        [bundle.amount.final(stage, current, np.full(len(current), (i + 0.5) / 20))
+         for i in range(20)], axis=0,
+    )  # fmt: skip
+    dates = _close_dates(curve[:, :, 0], cells, snapshot)
+    slip = _slip(snapshot, curve, cells)
+    told = _deal_reasons(snapshot, bundle, columns) if explain else None
+    percentile = bundle.reference.percentile(p_won)
+    has_amount = bool(len(bundle.amount.log_final))
+    out = []
+    for i in range(len(snapshot)):
+        stage_name = None if stage[0][i] < 0 else str(stage[1][stage[0][i]])
+        known = ~np.isnan(current[i])
+        out.append(
+            DealScore(
+                deal_id=str(snapshot.ids[i]),
+                as_of=np.datetime64(int(snapshot.at[i]), "us"),
+                probability_won=float(p_won[i]),
+                probability_lost=float(p_lost[i]),
+                curve=_curve_points(snapshot, curve, cells, i),
+                close_date=dates[i],
+                probability_slip=slip[i],
+                amount=Range(*(float(a) for a in amounts[:, i])) if known or has_amount else None,
+                expected_revenue=(
+                    float(p_won[i] * mean_amount[i]) if known or has_amount else None
+                ),
+                stage_win_probability=bundle.stage_rates.get(stage_name or "", {}).get("rate"),
+                score=_score(float(p_won[i])),
+                grade=_grade(float(p_won[i])),
+                percentile=_or_none(percentile[i]),
+                reasons=() if told is None else told[i][1],
+                base=None if told is None else told[i][0],
+                evidence=_deal_evidence(bundle, stage_name),
+                warnings=_deal_warnings(bundle, stage_name, bool(known)),
+                model=_model(bundle.manifest),
+            )
+        )
+    return out
+
+
+def _curves(
+    snapshot: Snapshot, bundle: DealBundle, columns: Mapping[str, Any]
+) -> tuple[FloatArray, Cells]:
+    """Incidences (m, k, 2) of open deals, and the intervals they belong to."""
+    local = bundle.calendar.local_days(snapshot.at)
+    cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
+    return incidence(bundle.model.hazards(columns, cells)), cells
+
+
+def _read(curve: FloatArray, cells: Cells, days: FloatArray) -> FloatArray:
+    """A cumulative curve (m, k) read at days (m,), straight inside an interval."""
+    row = np.arange(len(curve))
+    last = curve.shape[1] - 1
+    k = np.minimum((cells.end < days[:, None]).sum(axis=1), last)
+    before = np.where(k > 0, curve[row, np.maximum(k - 1, 0)], 0.0)
+    width = cells.end[row, k] - cells.begin[row, k]
+    part = np.clip((days - cells.begin[row, k]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+    return np.asarray(before + (curve[row, k] - before) * part)
+
+
+def _close_dates(won: FloatArray, cells: Cells, snapshot: Snapshot) -> list[Range | None]:
+    """Dates by which 10, 50 and 90 % of the chance of winning has passed."""
+    total = won[:, -1]
+    days = []
+    for q in _QUANTILES:
+        goal = q * total
+        k = np.minimum((won < goal[:, None]).sum(axis=1), won.shape[1] - 1)
+        row = np.arange(len(won))
+        before = np.where(k > 0, won[row, np.maximum(k - 1, 0)], 0.0)
+        step = won[row, k] - before
+        part = np.where(step > 0, (goal - before) / np.where(step > 0, step, 1.0), 0.0)
+        days.append(cells.begin[row, k] + part * (cells.end[row, k] - cells.begin[row, k]))
+    found: list[Range | None] = []
+    for i in range(len(won)):
+        if total[i] <= _UNDERFLOW:
+            found.append(None)
+            continue
+        at = [np.datetime64(int(snapshot.at[i] + d[i] * DAY), "us") for d in days]
+        found.append(Range(*(a.astype("datetime64[D]") for a in at)))
+    return found
+
+
+def _slip(snapshot: Snapshot, curve: FloatArray, cells: Cells) -> list[float | None]:
+    """Chance to be open still when the expected close date is over."""
+    expected = snapshot.value("expected_close_date").numbers()
+    days = expected + 1.0 - snapshot.at / DAY
+    closed = _read(curve.sum(axis=2), cells, np.nan_to_num(np.maximum(days, 0.0)))
+    return [
+        None if np.isnan(d) else 1.0 if d <= 0 else float(1.0 - c)
+        for d, c in zip(days, closed, strict=True)
+    ]
+
+
+def _curve_points(
+    snapshot: Snapshot, curve: FloatArray, cells: Cells, i: int
+) -> tuple[CurvePoint, ...]:
+    real = cells.end[i] > cells.begin[i]
+    moments = (snapshot.at[i] + cells.end[i][real] * DAY).astype(np.int64)
+    dates = moments.astype("datetime64[us]").astype("datetime64[D]")
+    return tuple(
+        CurvePoint(d, float(w), float(lost))
+        for d, (w, lost) in zip(dates, curve[i][real], strict=True)
+    )
+
+
+def _deal_reasons(
+    snapshot: Snapshot, bundle: DealBundle, columns: Mapping[str, Any]
+) -> list[tuple[float, tuple[Reason, ...]]]:
+    stages = columns["stage"]
+    keys = [None if c < 0 else str(stages[1][c]) for c in stages[0]]
+    typical = _typical(bundle.reference.columns, bundle.reference.keys, keys)
+    # Reasons start from what is typical of the stage: the stage itself is the base.
+    typical["stage"] = stages
+    local = bundle.calendar.local_days(snapshot.at)
+    cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
+
+    def log_odds(stacked: Mapping[str, Any]) -> FloatArray:
+        times = len(stacked["stage"][0]) // len(snapshot)
+        repeated = cells.take(np.tile(np.arange(len(snapshot)), times))
+        p = incidence(bundle.model.hazards(stacked, repeated))[:, -1, 0]
+        return _logit(p)
+
+    return _explained(log_odds, bundle.features, columns, typical, "this stage")
+
+
+def _explained(
+    log_odds: Any, features: Sequence[Feature], columns: Mapping[str, Any],
+    typical: Mapping[str, Any], against: str,
+) -> list[tuple[float, tuple[Reason, ...]]]:  # fmt: skip
+    groups: dict[str, list[str]] = {}
+    for feature in features:
+        groups.setdefault(feature.group or feature.name, []).append(feature.name)
+    base, parts = contributions(log_odds, columns, typical, list(groups.values()))
+    return [
+        (
+            float(base[i]),
+            tuple(reasons_of(features, groups, parts[i], columns, typical, i, against)),
+        )
+        for i in range(len(base))
+    ]
+
+
+def _typical(
+    reference: Mapping[str, Any], keys: Sequence[str], wanted: Sequence[str | None]
+) -> dict[str, Any]:
+    """The typical record of each row's key."""
+    place = {k: i for i, k in enumerate(keys)}
+    rows = np.array([place.get(w or "", len(keys)) for w in wanted], dtype=np.int64)
+    return {
+        name: (c[0][rows], c[1]) if isinstance(c, tuple) else c[rows]
+        for name, c in reference.items()
+    }
+
+
+def score_leads(
+    snapshot: Snapshot,
+    bundle: LeadBundle,
+    *,
+    explain: bool = True,
+    context: Mapping[str, Any] | None = None,
+    days: FloatArray | None = None,
+) -> list[LeadScore]:
+    """Score leads, each as known at its moment, in order.
+
+    `days` (shape (m,)) asks for another horizon than the bundle's.
+    """
+    columns = compute(snapshot, bundle.features, context)
+    p = _within(snapshot, bundle, bundle.model.predict(columns), days)
+    p_win = (
+        np.full(len(p), bundle.win_rate) if bundle.win is None else bundle.win.predict(columns)
+    )
+    told = None
+    if explain and len(snapshot):
+        typical = _typical(bundle.reference.columns, bundle.reference.keys, [None] * len(p))
+        told = _explained(
+            lambda c: _logit(bundle.model.predict(c)), bundle.features, columns, typical,
+            "all leads",
+        )  # fmt: skip
+    percentile = bundle.reference.percentile(p)
+    scores = []
+    for i in range(len(snapshot)):
+        closed = snapshot.outcome[i] != OPEN
+        qualified = snapshot.outcome[i] == WON
+        shown = float(qualified) if closed else float(p[i])
+        scores.append(
+            LeadScore(
+                lead_id=str(snapshot.ids[i]),
+                as_of=np.datetime64(int(snapshot.at[i]), "us"),
+                probability=shown,
+                probability_won=shown * float(p_win[i]),
+                score=int(100 * shown) if closed else _score(shown),
+                grade=_grade(shown),
+                percentile=None if closed else _or_none(percentile[i]),
+                reasons=() if closed or told is None else told[i][1],
+                base=None if closed or told is None else told[i][0],
+                evidence={"method": "closed"} if closed else _lead_evidence(bundle),
+                warnings=(),
+                model=_model(bundle.manifest),
+            )
+        )
+    return scores
+
+
+def _within(
+    snapshot: Snapshot, bundle: LeadBundle, p: FloatArray, days: FloatArray | None
+) -> FloatArray:
+    """P(qualified within another horizon), by the share of qualifications that are that fast."""
+    if days is None or bundle.horizon == 0:
+        return p
+    age = snapshot.age
+    grid = np.arange(len(bundle.delay), dtype=np.float64)
+
+    def share(t: FloatArray) -> FloatArray:
+        return np.interp(age + t, grid, bundle.delay) - np.interp(age, grid, bundle.delay)
+
+    full = share(np.full(len(p), float(bundle.horizon)))
+    part = np.where(full > 0, share(days) / np.where(full > 0, full, 1.0), days / bundle.horizon)
+    return np.clip(p * part, 0.0, 1.0)
+
+
+def _closed_deal(snapshot: Snapshot, i: int, bundle: DealBundle) -> DealScore:
+    won = bool(snapshot.outcome[i] == WON)
+    return DealScore(
+        deal_id=str(snapshot.ids[i]),
+        as_of=np.datetime64(int(snapshot.at[i]), "us"),
+        probability_won=float(won),
+        probability_lost=float(not won),
+        curve=(),
+        close_date=None,
+        probability_slip=None,
+        amount=None,
+        expected_revenue=None,
+        stage_win_probability=None,
+        score=100 if won else 0,
+        grade="A" if won else "D",
+        percentile=None,
+        reasons=(),
+        base=None,
+        evidence={"method": "closed"},
+        warnings=(),
+        model=_model(bundle.manifest),
+    )
+
+
+def _deal_evidence(bundle: DealBundle, stage: str | None) -> dict[str, Any]:
+    names = ("table", "ridge", "trees")
+    used = [n for n, w in zip(names, bundle.model.weights, strict=True) if w > 0]
+    rates = bundle.stage_rates.get(stage or "", {})
+    return {
+        "method": " + ".join(used),
+        "examples": bundle.model.closed,
+        "won": bundle.model.won,
+        "stage_examples": int(rates.get("n", 0)),
+        "prior_share": rates.get("prior", 1.0),
+    }
+
+
+def _deal_warnings(bundle: DealBundle, stage: str | None, has_amount: bool) -> tuple[str, ...]:
+    found = []
+    if stage not in bundle.model.table.stages:
+        found.append(f"stage {stage!r} was not seen in training; the average of all stages is used")
+    if not has_amount:
+        found.append("no amount: drawn from the amounts of won deals")
+    return tuple(found)
+
+
+def _lead_evidence(bundle: LeadBundle) -> dict[str, Any]:
+    evidence = bundle.model.evidence
+    return {
+        "method": evidence.method,
+        "examples": evidence.examples,
+        "minority": evidence.minority,
+        "prior_share": evidence.prior_share,
+        "horizon_days": bundle.horizon,
+    }
+
+
+def _score(probability: float) -> int:
+    """1-99: 0 and 100 are for closed records only."""
+    return min(max(round(100 * probability), 1), 99)
+
+
+def _grade(probability: float) -> str:
+    return next(grade for grade, least in GRADES if probability >= least)
+
+
+def _logit(p: FloatArray) -> FloatArray:
+    inside = np.clip(p, _UNDERFLOW, 1 - _UNDERFLOW)
+    return np.asarray(np.log(inside / (1 - inside)))
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _model(manifest: Manifest) -> dict[str, str]:
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "trained_at": manifest.trained_at,
+        "trained_through": manifest.trained_through,
+    }

@@ -1,0 +1,260 @@
+"""The lead model: every tier learns, nothing jumps, reasons add up, bits stay the same."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from models import bundle
+from models.calibration import expit, logit
+from models.encoding import Columns
+from models.lead import UNEXPLAINED, LeadError, LeadModel, tier_weights
+from models.measures import auc, calibration_slope_intercept, log_loss
+
+FloatArray = npt.NDArray[np.float64]
+_SOURCES = np.array(["web", "fair", "referral", "cold"], dtype=object)
+_EFFECT = np.array([0.0, -0.8, 1.2, -1.5])
+
+
+def leads(n: int, seed: int, level: float = -1.5) -> tuple[Columns, FloatArray, FloatArray]:
+    """Columns, outcomes and true probabilities; six inputs of which two say nothing."""
+    rng = np.random.default_rng(seed)
+    source = rng.integers(0, 4, n).astype(np.int32)
+    size, visits = rng.normal(3, 1, n), rng.poisson(2, n).astype(float)
+    z = level + _EFFECT[source] + 0.6 * (size - 3) + 0.4 * np.minimum(visits - 2, 3)
+    size[rng.random(n) < 0.1] = np.nan
+    source[rng.random(n) < 0.05] = -1
+    owner = np.array([f"o{i}" for i in range(9)], dtype=object)
+    columns: Columns = {
+        "source": (source, _SOURCES),
+        "size": size,
+        "visits": visits,
+        "free_mail": (rng.random(n) < 0.5).astype(float),
+        "owner": (rng.integers(0, 9, n).astype(np.int32), owner),
+        "constant": np.ones(n),
+    }
+    p = expit(z)
+    return columns, (rng.random(n) < p).astype(float), p
+
+
+def rows(columns: Columns, at: Any) -> Columns:
+    return {k: (c[0][at], c[1]) if isinstance(c, tuple) else c[at] for k, c in columns.items()}
+
+
+def fitted(n: int, seed: int = 0, **options: Any) -> LeadModel:
+    columns, y, _ = leads(n, seed)
+    return LeadModel.fit(columns, y, order_time=np.arange(n, dtype=float), **options)
+
+
+# One size per arm, and one inside a hand-over.
+SIZES = {60: "rates", 120: "rates + small logistic", 220: "small logistic", 900: "logistic"}
+BLENDED = {2500: "logistic + trees"}
+
+
+@pytest.fixture(scope="module")
+def models() -> dict[int, LeadModel]:
+    return {n: fitted(n) for n in (SIZES | BLENDED)}
+
+
+def test_weights_sum_to_one_and_never_jump() -> None:
+    grid = np.exp(np.linspace(np.log(1), np.log(5000), 4000))
+    weights = np.array([tier_weights(n) for n in grid])
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    assert weights.min() >= 0
+    assert np.abs(np.diff(weights, axis=0)).max() < 0.005
+    assert tier_weights(0) == (1.0, 0.0, 0.0, 0.0)
+    assert tier_weights(30) == pytest.approx((0.5, 0.5, 0, 0))
+    assert tier_weights(100) == pytest.approx((0, 0.5, 0.5, 0))
+    assert tier_weights(500) == pytest.approx((0, 0, 0.75, 0.25))
+    assert tier_weights(1e9) == (0.0, 0.0, 0.5, 0.5)
+
+
+def test_the_method_follows_the_outcomes_and_is_told(models: dict[int, LeadModel]) -> None:
+    for n, method in (SIZES | BLENDED).items():
+        evidence = models[n].evidence
+        _, y, _ = leads(n, 0)
+        assert evidence.method == method
+        assert (evidence.examples, evidence.minority) == (n, y.sum())
+        assert evidence.prior_share == pytest.approx(1 / (n + 1))
+
+
+def test_each_tier_beats_the_base_rate_on_later_leads(models: dict[int, LeadModel]) -> None:
+    columns, y, p = leads(4000, 99)
+    best = log_loss(p, y)
+    base = log_loss(np.full(4000, y.mean()), y)
+    left = {n: (log_loss(m.predict(columns), y) - best) / (base - best) for n, m in models.items()}
+    assert all(share < 1 for share in left.values())
+    assert left[900] < 0.3 and left[2500] < 0.2
+    assert auc(models[2500].predict(columns), y) > auc(p, y) - 0.02
+
+
+def test_probabilities_of_the_full_blend_are_calibrated(models: dict[int, LeadModel]) -> None:
+    columns, y, _ = leads(8000, 98)
+    line = calibration_slope_intercept(models[2500].predict(columns), y)
+    assert line.slope == pytest.approx(1, abs=0.2)
+    assert line.in_the_large == pytest.approx(0, abs=0.2)
+
+
+def test_one_row_and_a_batch_give_the_same_bits(models: dict[int, LeadModel]) -> None:
+    columns, _, _ = leads(97, 5)
+    for model in models.values():
+        batch, (base, parts, _) = model.predict(columns), model.contributions(columns)
+        for i in range(97):
+            one = rows(columns, slice(i, i + 1))
+            assert model.predict(one).tobytes() == batch[i].tobytes()
+            alone = model.contributions(one)
+            assert alone[0] == base and alone[1].tobytes() == parts[i].tobytes()
+
+
+def test_contributions_add_up_from_the_base_rate(models: dict[int, LeadModel]) -> None:
+    columns, _, _ = leads(500, 6)
+    for n, model in models.items():
+        _, y, _ = leads(n, 0)
+        said = LeadModel.calibrate(model, np.full(300, 0.4), np.arange(300) % 3 == 0)
+        for each in (model, said):
+            base, parts, names = each.contributions(columns)
+            assert names == (*columns, UNEXPLAINED)
+            np.testing.assert_allclose(
+                base + parts.sum(axis=1), each.log_odds(columns), rtol=0, atol=1e-9
+            )
+            assert np.abs(parts[:, -1]).max() < 1e-9
+            assert np.all(parts[:, names.index("constant")] == 0)
+        assert model.contributions(columns)[0] == pytest.approx(logit(y.mean()), abs=0.05)
+
+
+def test_what_matters_contributes_most_and_in_the_right_direction(
+    models: dict[int, LeadModel],
+) -> None:
+    columns, _, _ = leads(2000, 7)
+    _, parts, names = models[2500].contributions(columns)
+    size = dict(zip(names, np.abs(parts).mean(axis=0), strict=True))
+    assert min(size["source"], size["size"], size["visits"]) > 3 * size["free_mail"]
+    source = columns["source"][0]
+    by_source = [parts[source == k, 0].mean() for k in range(4)]
+    assert np.argsort(by_source).tolist() == np.argsort(_EFFECT).tolist()
+
+
+def test_none_nan_and_an_absent_column_score_the_same(models: dict[int, LeadModel]) -> None:
+    visits = np.array([2.0])
+    absent: Columns = {"visits": visits}
+    none: Any = {"visits": visits, "source": None, "size": np.array([None], dtype=object)}
+    nan: Columns = {
+        "visits": visits,
+        "source": (np.array([-1], dtype=np.int32), _SOURCES),
+        "size": np.array([np.nan]),
+    }
+    for model in models.values():
+        said = {model.predict(c).tobytes() for c in (absent, none, nan)}
+        assert len(said) == 1
+
+
+def test_the_prior_speaks_first_and_gives_way() -> None:
+    empty: Columns = {}
+    start = LeadModel.fit(empty, [], order_time=[], prior=(0.1, 20))
+    row: Columns = {"visits": np.array([3.0])}
+    assert start.predict(row) == pytest.approx([0.1])
+    assert start.evidence.prior_share == 1.0 and start.contributions(row)[2] == (UNEXPLAINED,)
+    said = []
+    for n in (5, 40, 400):
+        columns: Columns = {"visits": np.full(n, 3.0)}
+        model = LeadModel.fit(columns, np.ones(n), order_time=np.zeros(n), prior=(0.1, 20))
+        assert model.evidence.prior_share == pytest.approx(20 / (20 + n))
+        said.append(float(model.predict(row)[0]))
+    np.testing.assert_allclose(said, [(2 + n) / (20 + n) for n in (5, 40, 400)])
+
+
+def test_rates_shrink_a_level_seen_a_few_times() -> None:
+    codes = np.repeat([0, 1], [60, 12]).astype(np.int32)
+    levels = np.array(["web", "fair"], dtype=object)
+    y = np.concatenate([np.arange(60) % 15 == 0, np.arange(12) % 2 == 0]).astype(float)
+    model = LeadModel.fit({"source": (codes, levels)}, y, order_time=np.zeros(72))
+    web, fair = model.predict({"source": (np.array([0, 1], dtype=np.int32), levels)})
+    assert model.evidence.method == "rates"
+    assert y[:60].mean() < web < y.mean() < fair < y[60:].mean()
+
+
+def test_noise_alone_moves_the_rates_hardly_at_all() -> None:
+    moved = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        columns: Columns = {f"x{j}": rng.normal(size=100) for j in range(20)}
+        y = (rng.random(100) < 0.15).astype(float)
+        p = LeadModel.fit(columns, y, order_time=np.zeros(100)).predict(columns)
+        moved.append(np.abs(p - y.mean()).mean())
+    assert np.mean(moved) < 0.05
+
+
+def test_recent_rows_weigh_more_with_a_half_life() -> None:
+    n = 400
+    y = np.concatenate([np.arange(200) % 10 == 0, np.arange(200) % 2 == 0]).astype(float)
+    columns: Columns = {"x": np.tile([0.0, 1.0], 200)}
+    days = np.arange(n, dtype=float)
+    even = LeadModel.fit(columns, y, order_time=days).predict(columns).mean()
+    recent = LeadModel.fit(columns, y, order_time=days, half_life=40).predict(columns).mean()
+    assert even == pytest.approx(0.3, abs=0.03) and recent == pytest.approx(0.49, abs=0.03)
+
+
+def test_rows_of_one_group_count_as_one_outcome() -> None:
+    columns, y, _ = leads(50, 1)
+    again = np.repeat(np.arange(50), 20)
+    many = rows(columns, again)
+    grouped = LeadModel.fit(many, y[again], order_time=np.zeros(1000), groups=again).evidence
+    alone = LeadModel.fit(many, y[again], order_time=np.zeros(1000)).evidence
+    assert (grouped.method, grouped.minority) == ("rates", y.sum())
+    assert (alone.method, alone.minority) == ("logistic", 20 * y.sum())
+
+
+def test_calibrate_corrects_the_level_and_slope_of_later_rows(
+    models: dict[int, LeadModel],
+) -> None:
+    model = models[2500]
+    lately, happened, _ = leads(2500, 8, level=0.0)
+    later, y, _ = leads(4000, 9, level=0.0)
+    fresh = model.calibrate(model.predict(lately), happened)
+    late = model.calibrate(model.predict(lately), happened, late=True)
+    losses = [log_loss(m.predict(later), y) for m in (fresh, late, model)]
+    assert losses == sorted(losses) and losses[2] - losses[0] > 0.1
+    assert fresh.calibrator.examples == 2000 and late.calibrator.slope == 1.0
+    assert fresh.predict(later, calibrated=False).tobytes() == model.predict(later).tobytes()
+
+
+def test_a_saved_model_answers_with_the_same_bits(
+    models: dict[int, LeadModel], tmp_path: Path
+) -> None:
+    columns, y, _ = leads(200, 10)
+    for n, model in models.items():
+        said = model.calibrate(model.predict(columns), y)
+        bundle.save(tmp_path / str(n), said.to_state())
+        again = LeadModel.from_state(bundle.load(tmp_path / str(n)))
+        assert again.evidence == said.evidence
+        assert again.predict(columns).tobytes() == said.predict(columns).tobytes()
+        assert again.contributions(columns)[1].tobytes() == said.contributions(columns)[1].tobytes()
+
+
+def test_fitting_again_gives_the_same_model(models: dict[int, LeadModel]) -> None:
+    columns, _, _ = leads(300, 11)
+    again = fitted(2500, num_threads=2)
+    assert again.predict(columns).tobytes() == models[2500].predict(columns).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"y": np.zeros(3)}, r"2 rows of columns, y of shape \(3,\)"),
+        ({"y": np.array([0.0, np.nan])}, "leave immature rows out"),
+        ({"order_time": np.array([0.0, np.nan])}, "give every row its time"),
+        ({"prior": (1.0, 20)}, "rate between 0 and 1"),
+        ({"half_life": 0.0}, "half_life is 0.0"),
+        ({"columns": {}, "y": np.empty(0), "order_time": np.empty(0)}, "0 rows and no prior"),
+    ],
+)
+def test_refusals_say_what_was_seen(change: dict[str, Any], says: str) -> None:
+    good: dict[str, Any] = {
+        "columns": {"x": np.zeros(2)},
+        "y": np.zeros(2),
+        "order_time": np.zeros(2),
+    }
+    with pytest.raises(LeadError, match=says):
+        LeadModel.fit(**{**good, **change})

@@ -1,0 +1,1 @@
+"""Which model deserves to speak: examples, evaluation, back-tests."""

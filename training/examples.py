@@ -1,0 +1,263 @@
+"""Labels: the only module of training that looks past a cutoff.
+
+Landmarks stand at creation and on a regular grid while a record is open. Everything to their
+left goes through `Snapshot`; what became of them is read here, and only up to `until`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from data.features import Feature, compute
+from data.history import OPEN, WON, History, Ledger, Side, Snapshot
+from data.pipeline import FiscalCalendar
+from data.timelines import DAY
+from models.arrivals import aalen_johansen
+from models.deal import DealRows
+from models.grid import HazardGrid
+
+__all__ = [
+    "LeadRows",
+    "Spells",
+    "deal_rows",
+    "durations",
+    "landmarks",
+    "lead_horizon",
+    "lead_rows",
+    "open_spells",
+]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
+
+_CONTEXT_MASK = 0.15  # share of training rows whose context is hidden, as in a bare request
+_HORIZONS = (7, 14, 30, 60, 90, 180)
+
+
+@dataclass(frozen=True)
+class Spells:
+    """Times during which records were open, as known at `until`.
+
+    Attributes
+    ----------
+    row : int64, shape (s,)
+        Which record.
+    begin, end : int64 microseconds, shape (s,)
+        The spell is [begin, end).
+    outcome : int64, shape (s,)
+        How it ended: OPEN (last seen open), WON or LOST.
+    """
+
+    row: IntArray
+    begin: IntArray
+    end: IntArray
+    outcome: IntArray
+
+
+def open_spells(ledger: Ledger, until: int) -> Spells:
+    """All open spells that had begun by `until` (int64 microseconds)."""
+    events = ledger.outcomes
+    known = (events.known_at <= until) & (events.at <= until)
+    begin_row = np.flatnonzero(ledger.known_from <= until)
+    begin_at = ledger.known_from[begin_row]
+    reopened = known & (events.value == OPEN)
+    row = np.concatenate([begin_row, events.row[reopened]])
+    begin = np.concatenate([begin_at, events.at[reopened]])
+    closed = known & (events.value != OPEN)
+    order = np.lexsort((events.at[closed], events.row[closed]))
+    close_row, close_at = events.row[closed][order], events.at[closed][order]
+    close_value = events.value[closed][order]
+    # The first closing of the same record at or after the spell began.
+    key = np.searchsorted(close_row, row)
+    last = np.searchsorted(close_row, row, side="right")
+    while (late := (key < last) & (close_at[np.minimum(key, len(close_at) - 1)] < begin)).any():
+        key = key + late
+    has = key < last
+    safe = np.where(has, key, 0)
+    end = np.where(has, close_at[safe] if len(close_at) else until, until)
+    outcome = np.where(has, close_value[safe] if len(close_at) else OPEN, OPEN)
+    gone = ledger.gone_at[row]
+    outcome = np.where(gone < end, OPEN, outcome)
+    end = np.minimum(end, gone)
+    keep = end > begin
+    return Spells(row[keep], begin[keep], end[keep], outcome[keep])
+
+
+def durations(history: History, side: Side, until: int) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Age at the end of each first spell, its outcome, and the age it came under observation.
+
+    Days; the arguments of `models.arrivals.aalen_johansen`, entry last.
+    """
+    ledger = history.ledger(side)
+    spells = open_spells(ledger, until)
+    first = spells.begin == ledger.known_from[spells.row]
+    created = ledger.created_at[spells.row[first]]
+    age = (spells.end[first] - created) / DAY
+    # A record without recorded closings before `observed_from` counts from then.
+    entry = np.maximum(np.maximum(spells.begin[first], history.observed_from) - created, 0) / DAY
+    return age, spells.outcome[first], entry
+
+
+@dataclass(frozen=True)
+class _Landmarks:
+    row: IntArray
+    at: IntArray
+    end: IntArray
+    outcome: IntArray
+
+
+def landmarks(
+    history: History,
+    side: Side,
+    start: int,
+    stop: int,
+    until: int,
+    every: int,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    entry: bool = True,
+) -> _Landmarks:
+    """Landmarks in [start, stop) with what became of them by `until`; int64 microseconds.
+
+    They stand at creation (if `entry`) and every `every` microseconds while open. Above `limit`
+    they are thinned at random, at a rate that does not depend on the record.
+    """
+    spells = open_spells(history.ledger(side), until)
+    start = max(start, history.observed_from)
+    lo, hi = np.maximum(spells.begin, start), np.minimum(spells.end, stop)
+    first = -(-lo // every)
+    count = np.maximum(-(-hi // every) - first, 0)
+    which = np.repeat(np.arange(len(count)), count)
+    step = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+    at = (first[which] + step) * every
+    if entry:
+        created = history.ledger(side).known_from[spells.row]
+        fresh = np.flatnonzero(
+            (spells.begin == created) & (created >= start) & (created < stop)
+            & (created % every != 0)
+        )
+        which = np.concatenate([which, fresh])
+        at = np.concatenate([at, created[fresh]])
+    if limit is not None and len(which) > limit:
+        kept = np.sort(np.random.default_rng(seed).choice(len(which), limit, replace=False))
+        which, at = which[kept], at[kept]
+    return _Landmarks(spells.row[which], at, spells.end[which], spells.outcome[which])
+
+
+def deal_rows(
+    history: History,
+    features: tuple[Feature, ...],
+    grid: HazardGrid,
+    calendar: FiscalCalendar,
+    start: int,
+    stop: int,
+    until: int,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    mask: bool = False,
+    entry: bool = True,
+) -> tuple[DealRows, Snapshot]:
+    """Deal landmarks in [start, stop) with their features and outcomes known by `until`.
+
+    `mask` hides the context of a share of the rows, as a bare request does.
+    """
+    every = int(grid.edges[1]) * DAY
+    marks = landmarks(
+        history, "deal", start, stop, until, every, limit=limit, seed=seed, entry=entry
+    )
+    snapshot = history.landmarks("deal", marks.row, marks.at)
+    columns = compute(snapshot, features)
+    if mask:
+        hidden = np.random.default_rng(seed).random(len(marks.at)) < _CONTEXT_MASK
+        for feature in features:
+            if feature.scope == "context":
+                columns[feature.name] = _hide(columns[feature.name], hidden)
+    rows = DealRows(
+        columns,
+        grid.cells(calendar.local_days(marks.at), calendar.first_month),
+        (marks.end - marks.at) / DAY,
+        marks.outcome,
+        marks.row,
+    )
+    return rows, snapshot
+
+
+def _hide(
+    column: FloatArray | tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]], hidden: BoolArray
+) -> FloatArray | tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
+    if isinstance(column, tuple):
+        return np.where(hidden, -1, column[0]).astype(np.int32), column[1]
+    return np.where(hidden, np.nan, column)
+
+
+@dataclass(frozen=True)
+class LeadRows:
+    """Leads at landmarks, with whether they were qualified within the horizon.
+
+    `label` is 1.0 or 0.0, shape (m,); `lead` says which lead; `snapshot` where features are read.
+    """
+
+    snapshot: Snapshot
+    label: FloatArray
+    lead: IntArray
+
+
+def lead_horizon(history: History, until: int) -> int:
+    """Days within which most leads that qualify have done so; 0 for pseudo times.
+
+    The 85th percentile of the delay from entry to qualification (censoring-aware), rounded up
+    to 7, 14, 30, 60, 90 or 180 days.
+    """
+    if history.leads.pseudo_times:
+        return 0
+    from_entry, outcome, entry = durations(history, "lead", until)
+    won = np.sort(from_entry[outcome == WON])
+    if len(won) == 0:
+        return 30
+    # Among leads old enough to have shown their delay: a young cohort only has its fast ones.
+    ages, curve = aalen_johansen(entry, from_entry, outcome)
+    reached = curve[:, 0] / curve[-1, 0]
+    delay = float(ages[np.searchsorted(reached, 0.85)])
+    return next((h for h in _HORIZONS if h >= delay), _HORIZONS[-1])
+
+
+def lead_rows(
+    history: History, start: int, stop: int, until: int, horizon: int, *,
+    limit: int | None = None, seed: int = 0,
+) -> LeadRows:  # fmt: skip
+    """Lead landmarks in [start, stop) whose label was known by `until`.
+
+    Immature landmarks (open, and not yet `horizon` days old at `until`) are left out: they are
+    unknown, not negative.
+    """
+    every = max(horizon // 4, 1) * DAY
+    if horizon == 0:
+        marks = _entries(history, start, stop, until)
+        mature = marks.outcome != OPEN
+        label = (marks.outcome == WON).astype(np.float64)
+    else:
+        marks = landmarks(history, "lead", start, stop, until, every, limit=limit, seed=seed)
+        wait = horizon * DAY
+        won = (marks.outcome == WON) & (marks.end - marks.at <= wait)
+        # Only time decides maturity: keeping early closings of young landmarks would favour
+        # the fast ones.
+        mature = marks.at + wait <= until
+        label = won.astype(np.float64)
+    snapshot = history.landmarks("lead", marks.row[mature], marks.at[mature])
+    return LeadRows(snapshot, label[mature], marks.row[mature])
+
+
+def _entries(history: History, start: int, stop: int, until: int) -> _Landmarks:
+    """One landmark a lead, at its entry: all that pseudo times allow."""
+    spells = open_spells(history.leads, until)
+    here = (spells.begin >= start) & (spells.begin < stop)
+    return _Landmarks(
+        spells.row[here], spells.begin[here], spells.end[here], spells.outcome[here]
+    )
+
