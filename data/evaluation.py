@@ -6,10 +6,9 @@ column that cannot be read at all (it is not there, it allows two readings) is a
 
 from __future__ import annotations
 
-import string
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.expressions import (
+    BRACES,
     Choose,
     ColumnOf,
     Condition,
@@ -26,8 +26,8 @@ from data.expressions import (
     How,
     Lookup,
     Order,
+    Shift,
     Template,
-    ValueMap,
 )
 from data.frames import Frame
 from data.parsing import (
@@ -40,6 +40,7 @@ from data.parsing import (
     parse_cells,
 )
 from data.sections import MappingError, did_you_mean, shorten
+from data.splicing import apply_map, filled, first_of, merge_bare, missing_of, objects, take
 
 __all__ = ["Evaluator"]
 
@@ -102,11 +103,13 @@ class Evaluator:
                 return self._look_up(expression, kind, share)
             case First():
                 parts = [self.evaluate(c, kind, share=share) for c in expression.choices]
-                return _first_of(parts)
+                return first_of(parts)
             case Choose():
                 return self._choose(expression, kind, share)
             case Order():
                 return self._times_of_order(expression, kind)
+            case Shift():
+                return self._shift(expression, kind)
 
     def attribute(self, expression: Expression) -> tuple[npt.NDArray[np.object_], Parsed]:
         """The column of an attribute, of its declared kind or the one its values show."""
@@ -121,7 +124,7 @@ class Evaluator:
     def holds(self, condition: Condition) -> BoolArray:
         """Where a condition holds; a value that never occurs is noted."""
         texts = self.texts(condition.column, condition.place)
-        codes, found = pd.factorize(_filled(texts))
+        codes, found = pd.factorize(filled(texts))
         occurring = {str(t) for t in found}
         for value in condition.values:
             if value not in occurring:
@@ -143,7 +146,7 @@ class Evaluator:
         self, column: str, place: str, missing: tuple[str, ...] | None
     ) -> npt.NDArray[np.object_]:
         if column == "row" and column not in self.frame.columns:
-            return _objects([str(i) for i in range(1, len(self) + 1)])
+            return objects([str(i) for i in range(1, len(self) + 1)])
         if column not in self.frame.columns:
             known = did_you_mean(column, self.frame.columns)
             raise MappingError(place, f'{self.frame.shown} has no column "{column}"; {known}')
@@ -166,23 +169,30 @@ class Evaluator:
         place = expression.how.place
         parts = {c: self._texts(c, place, None) for c in expression.columns}
         rows = zip(*parts.values(), strict=True)
-        # Not str.format: a header may hold dots or brackets.
-        pieces = [(t, name) for t, name, _, _ in string.Formatter().parse(expression.template)]
+        fixed = BRACES.split(expression.template)[::2]  # a header may hold dots and colons
+        order = [list(parts).index(c) for c in expression.columns]
         joined = [
-            None if None in row else _fill(pieces, dict(zip(parts, row, strict=True)))
+            None if None in row
+            else fixed[0] + "".join(
+                str(row[i]) + text for i, text in zip(order, fixed[1:], strict=True)
+            )
             for row in rows
         ]
-        return _objects(joined)
+        return objects(joined)
 
     def _mapped(
         self, texts: npt.NDArray[np.object_], native: BoolArray | None, how: How
     ) -> tuple[Cells, dict[int, str]]:
+        if how.extract is not None:
+            codes, distinct = pd.factorize(texts)
+            found = [m[1] if (m := re.search(how.extract, str(t))) else None for t in distinct]
+            texts, native = objects([*found, None])[codes], None
         if how.map is None:
             return Cells(texts, native), {}
-        codes, distinct = pd.factorize(_filled(texts))
-        new, own, bad = _apply_map(how.map, [str(t) for t in distinct])
+        codes, distinct = pd.factorize(filled(texts))
+        new, own, bad = apply_map(how.map, [str(t) for t in distinct])
         reasons = {int(r): bad[codes[r]] for r in np.flatnonzero(np.isin(codes, list(bad)))}
-        return Cells(_objects(new)[codes], np.array(own, dtype=bool)[codes]), reasons
+        return Cells(objects(new)[codes], np.array(own, dtype=bool)[codes]), reasons
 
     def _parse(
         self, cells: Cells, bad: dict[int, str], kind: str, how: How, label: str, share: bool
@@ -222,7 +232,7 @@ class Evaluator:
             case Lookup():
                 return self.open_file(expression.file)._detect(expression.value)
             case Const():
-                cells, label = Cells(_objects([expression.text])), "const"
+                cells, label = Cells(objects([expression.text])), "const"
             case _:
                 return "text"
         try:
@@ -246,7 +256,7 @@ class Evaluator:
         place = np.array([position.get(str(k), -1) for k in distinct] + [-1], dtype=np.int64)
         rows = place[codes]
         bad = dict(keys.bad)
-        values = _take(found.values, rows)
+        values = take(found.values, rows)
         nowhere = (rows < 0) & (codes >= 0)
         if expression.default is not None:
             default = self.evaluate(Const(expression.how, expression.default), kind).values
@@ -258,7 +268,7 @@ class Evaluator:
         for row in np.flatnonzero(np.isin(rows, list(found.bad))) if found.bad else ():
             line = other.frame.lines[rows[row]]
             bad[int(row)] = f"{found.bad[int(rows[row])]} ({other.frame.shown}, line {line})"
-        values[list(bad)] = _missing_of(values)
+        values[list(bad)] = missing_of(values)
         bare = None if found.bare is None else np.append(found.bare, False)[rows]
         return Parsed(values, bad, (), bare)
 
@@ -281,7 +291,7 @@ class Evaluator:
         yes = self.evaluate(expression.then, kind, share=share)
         if expression.otherwise is None:
             values = yes.values.copy()
-            values[~holds] = _missing_of(values)
+            values[~holds] = missing_of(values)
             no = Parsed(values, {})
         else:
             no = self.evaluate(expression.otherwise, kind, share=share)
@@ -289,7 +299,17 @@ class Evaluator:
         values[~holds] = no.values[~holds]
         bad = {r: why for r, why in yes.bad.items() if holds[r]}
         bad |= {r: why for r, why in no.bad.items() if not holds[r]}
-        return Parsed(values, bad, (), _merge_bare(yes, no, holds))
+        return Parsed(values, bad, (), merge_bare(yes, no, holds))
+
+    def _shift(self, expression: Shift, kind: str) -> Parsed:
+        if kind != "time":
+            raise MappingError(expression.how.place, f"shift makes times, and this is a {kind}")
+        start = self.evaluate(expression.start, "time")
+        by = self.evaluate(expression.by, "number")
+        steps = np.nan_to_num(by.values) * expression.unit.astype(np.float64)
+        values = start.values + steps.round().astype(np.int64).astype("timedelta64[us]")
+        values[np.isnan(by.values)] = np.datetime64("NaT")
+        return Parsed(values, {**by.bad, **start.bad}, (), start.bare)
 
     def _times_of_order(self, expression: Order, kind: str) -> Parsed:
         if kind not in ("time", "date"):
@@ -308,87 +328,3 @@ class Evaluator:
         values = expression.start + rank * expression.step
         values[list(bad)] = np.datetime64("NaT")
         return Parsed(values.astype("datetime64[D]") if kind == "date" else values, bad)
-
-
-def _apply_map(
-    value_map: ValueMap, texts: list[str]
-) -> tuple[list[str | None], list[bool], dict[int, str]]:
-    """New texts, whether they are the map's own words, and those that it does not know."""
-    new: list[str | None] = []
-    own: list[bool] = []
-    bad: dict[int, str] = {}
-    for i, text in enumerate(texts):
-        known = value_map.entries.get(text)
-        if known is None and text == "":
-            known = ""
-        if known is None and value_map.otherwise not in (None, "*"):
-            known = value_map.otherwise
-        if known is None and value_map.otherwise is None:
-            names = did_you_mean(text, value_map.entries)
-            bad[i] = f'{shorten(text)} is not in the map "{value_map.name}"; {names}'
-            known = ""
-        own.append(known is not None)
-        new.append((text if known is None else known) or None)
-    return new, own, bad
-
-
-def _fill(pieces: list[tuple[str, str | None]], row: Mapping[str, Any]) -> str:
-    return "".join(text + ("" if name is None else str(row[name])) for text, name in pieces)
-
-
-def _filled(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
-    """The texts with "" for missing."""
-    filled = texts.copy()
-    filled[pd.isna(texts)] = ""
-    return filled
-
-
-def _objects(values: list[Any]) -> npt.NDArray[np.object_]:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
-
-
-def _missing_of(values: npt.NDArray[Any]) -> Any:
-    match values.dtype.kind:
-        case "f":
-            return np.nan
-        case "M":
-            return np.datetime64("NaT")
-    return None
-
-
-def _take(values: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """The values at positions, missing where the position is -1."""
-    longer = np.empty(len(values) + 1, dtype=values.dtype)
-    longer[:-1] = values
-    longer[-1] = _missing_of(values)
-    return longer[rows]
-
-
-def _is_missing(values: npt.NDArray[Any]) -> BoolArray:
-    missing: BoolArray = pd.isna(values)
-    return missing
-
-
-def _first_of(parts: list[Parsed]) -> Parsed:
-    values, bad = parts[0].values.copy(), dict(parts[0].bad)
-    bare = parts[0].bare
-    for part in parts[1:]:
-        open_ = _is_missing(values)
-        open_[list(bad)] = False
-        values[open_] = part.values[open_]
-        bad |= {r: why for r, why in part.bad.items() if open_[r]}
-        if bare is not None and part.bare is not None:
-            bare = np.where(open_, part.bare, bare)
-    return Parsed(values, bad, (), bare)
-
-
-def _merge_bare(yes: Parsed, no: Parsed, holds: BoolArray) -> BoolArray | None:
-    if yes.bare is None and no.bare is None:
-        return None
-    nothing = np.zeros(len(holds), dtype=bool)
-    first = nothing if yes.bare is None else yes.bare
-    second = nothing if no.bare is None else no.bare
-    merged: BoolArray = np.where(holds, first, second)
-    return merged

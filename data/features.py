@@ -349,13 +349,9 @@ def _activities_total(s: Snapshot, _: str) -> FloatArray:
 
 @_kernel("activities_in_stage")
 def _activities_in_stage(s: Snapshot, _: str) -> FloatArray:
-    ledger = s.ledger
-    lo, hi = s.seen(ledger.activities)
-    last = s.stage_event
-    began = np.where(
-        last >= 0, ledger.stages.at[last] if len(ledger.stages.at) else 0, ledger.created_at[s.rows]
-    )
-    return ledger.activities.count_since(s.rows, lo, hi, began).astype(np.float64)
+    events = s.ledger.activities
+    lo, hi = s.seen(events)
+    return events.count_since(s.rows, lo, hi, s.stage_began).astype(np.float64)
 
 
 @_kernel("days_since_activity")
@@ -370,8 +366,7 @@ def _days_since_activity(s: Snapshot, _: str) -> FloatArray:
 def _last_activity(s: Snapshot, _: str) -> Column:
     events = s.ledger.activities
     last = events.latest(*s.seen(events))
-    codes = np.where(last >= 0, events.value[last], -1) if len(events.at) else last
-    return Column("text", codes.astype(np.int32), s.ledger.activity_levels)
+    return Column("text", events.pick(last, -1).astype(np.int32), s.ledger.activity_levels)
 
 
 @_kernel("days_to_first_activity")

@@ -177,8 +177,7 @@ class Ledger:
     @cached_property
     def seen_at(self) -> IntArray:
         """Since when a source has shown the row's state, int64 microseconds."""
-        seen = micros(self.table["seen_at"])
-        return np.where(seen == NEVER, self.known_from, seen)
+        return _first_seen(self.table, self.known_from)
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class Snapshot:
         """OPEN, WON or LOST at each row's moment."""
         events = self.ledger.outcomes
         last = events.latest(*self.seen(events))
-        return np.where(last >= 0, events.value[last], OPEN)
+        return events.pick(last, OPEN)
 
     @cached_property
     def exists(self) -> BoolArray:
@@ -234,7 +233,7 @@ class Snapshot:
     def stage(self) -> IntArray:
         """Code of the current stage into `ledger.stage_levels`, -1 when unknown."""
         last = self.stage_event
-        return np.where(last >= 0, self.ledger.stages.value[last], -1)
+        return self.ledger.stages.pick(last, -1)
 
     @cached_property
     def stage_event(self) -> IntArray:
@@ -250,9 +249,14 @@ class Snapshot:
     @cached_property
     def days_in_stage(self) -> FloatArray:
         """Days since the current stage was entered; since creation when no stage is known."""
-        last = self.stage_event
-        began = np.where(last >= 0, self.ledger.stages.at[last], self.ledger.created_at[self.rows])
-        return (self.at - began) / DAY
+        return (self.at - self.stage_began) / DAY
+
+    @cached_property
+    def stage_began(self) -> IntArray:
+        """When the current stage was entered, or the record created; int64 microseconds."""
+        created = self.ledger.created_at[self.rows]
+        events, last = self.ledger.stages, self.stage_event
+        return np.where(last >= 0, events.at[last], created) if len(events.at) else created
 
     @cached_property
     def amount(self) -> FloatArray:
@@ -444,6 +448,13 @@ def _known(table: Table) -> IntArray:
     return np.where(recorded == NEVER, happened, np.maximum(happened, recorded))
 
 
+def _first_seen(table: Table, known_from: IntArray) -> IntArray:
+    """Since when a source has shown each row; since it is known where no source says."""
+    first, seen = micros(table["first_seen_at"]), micros(table["seen_at"])
+    first = np.where(first == NEVER, seen, first)
+    return np.where(first == NEVER, known_from, first)
+
+
 def _rows_of(ids: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> IntArray:
     place = {i: n for n, i in enumerate(ids)}
     return np.fromiter((place.get(w, -1) for w in wanted), dtype=np.int64, count=len(wanted))
@@ -546,8 +557,7 @@ def _stage_events(
     still = np.setdiff1d(np.arange(n), rows)
     now = table["stage_id"] if side == "deal" else table["status"]
     still = still[np.array([now[i] is not None for i in still], dtype=bool)]
-    seen = micros(table["seen_at"])
-    since = np.maximum(np.where(seen == NEVER, known_from, seen), known_from)[still]
+    since = np.maximum(_first_seen(table, known_from), known_from)[still]
     all_rows = np.concatenate([rows, rows[began], still])
     names = np.concatenate([moves["to_stage_id"], moves["from_stage_id"][began], now[still]])
     all_at = np.concatenate([at, created[rows[began]], since])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from data.expressions import Context, Expression, columns_used, read_expression
+from data.expression_reader import read_expression
+from data.expressions import Context, Expression, columns_used
 from data.frames import FileSpec
 from data.mapfile import (
     SIDES,

@@ -10,17 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 
-from data.expressions import (
-    DATE_ORDERS,
-    DECIMALS,
-    Condition,
-    Context,
-    Expression,
-    ValueMap,
-    columns_used,
-    read_expression,
-    read_map,
-)
+from data.expression_reader import DATE_ORDERS, DECIMALS, read_expression, read_map
+from data.expressions import Condition, Context, Expression, ValueMap, columns_used
 from data.frames import FileSpec
 from data.readers import FORMATS
 from data.records import ENTITIES, Entity
@@ -125,6 +116,7 @@ class TableSpec:
     attributes: Attributes
     moves: tuple[Move, ...] = ()
     duplicates: str = "reject"
+    changes_only: bool = False
     raw: bool = True
 
     @property
@@ -347,12 +339,15 @@ def read_table(section: Section, files: Mapping[str, FileSpec], context: Context
         attributes=read_attributes(section, "attributes", entity, context),
         moves=tuple(_read_move(m, context) for m in section.array("stage_changes", "stage_change")),
         duplicates=section.choice("duplicates", ("reject", "first", "last"), "reject") or "reject",
+        changes_only=section.flag("changes_only", False),
         raw=section.flag("raw", True),
     )
     section.finish()
     for needed in (*entity.key, *entity.required):
         if needed not in spec.fields and not (needed == "pipeline_id"):
             raise MappingError(f"{section.place}, fields.{needed}", f"{name} needs this field")
+    if spec.changes_only and name not in ("stage_change", "field_change"):
+        raise section.fail("changes_only", "is for stage_change and field_change")
     if spec.moves and name not in SIDES:
         raise section.fail("stage_changes", "only a deal or a lead changes stages")
     return spec

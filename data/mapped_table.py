@@ -22,8 +22,18 @@ from data.mapfile import Filter, TableSpec
 from data.records import ENTITIES, Entity, Field, Table
 from data.sections import MappingError, did_you_mean, shorten
 
-__all__ = ["HAPPENED", "MappedRows", "Settings", "map_table", "read_attribute_columns",
-           "read_field", "selected", "too_late"]
+__all__ = [
+    "HAPPENED",
+    "Faults",
+    "MappedRows",
+    "Settings",
+    "map_table",
+    "read_attribute_columns",
+    "read_field",
+    "selected",
+    "snake_case",
+    "too_late",
+]
 
 # Times of things that have happened: none can lie after the moment the source was exported.
 HAPPENED = (
@@ -187,6 +197,10 @@ def map_table(spec: TableSpec, evaluator: Evaluator, settings: Settings) -> Mapp
         if keep[row]:
             tally.reject(row, why)
             keep[row] = False
+    if spec.changes_only:
+        same = _unchanged(spec.entity, columns, keep)
+        tally.ignored["no change"] = int(same.sum())
+        keep &= ~same
     rows = np.flatnonzero(keep)
     table = Table.from_columns(spec.entity, columns, attributes).take(rows)
     if spec.raw:
@@ -259,6 +273,33 @@ def _check_times(
         for row in np.flatnonzero(early & ~same_day):
             why = f"{_show(closed[row])} lies before created_at {_show(created[row])}"
             faults.add(name, {int(row): why})
+
+
+def _unchanged(
+    entity: Entity, columns: dict[str, npt.NDArray[Any]], keep: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Rows that say what the row before them, in time, said of the same record and field.
+
+    The value before is filled in where the source does not tell it.
+    """
+    new, old = (
+        ("to_stage_id", "from_stage_id") if entity.name == "stage_change"
+        else ("new_value", "old_value")
+    )
+    empty = np.full(len(keep), None, dtype=object)
+    same = np.zeros(len(keep), dtype=bool)
+    rows = np.flatnonzero(keep)
+    what = [columns[c][rows] for c in ("entity", "entity_id", "field") if c in columns]
+    group = pd.MultiIndex.from_arrays(what).factorize()[0]
+    rows, group = (a[np.lexsort((rows, columns["changed_at"][rows], group))] for a in (rows, group))
+    value = columns.setdefault(new, empty.copy())[rows]
+    again = np.r_[False, group[1:] == group[:-1]] if len(rows) else np.zeros(0, dtype=bool)
+    before = np.roll(value, 1)
+    before[~again] = None
+    same[rows] = again & (value == before)
+    told = columns.setdefault(old, empty.copy())
+    told[rows] = np.where(pd.isna(told[rows]), before, told[rows])
+    return same
 
 
 def _show(time: np.datetime64) -> str:

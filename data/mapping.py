@@ -162,7 +162,9 @@ def read_source(
     return Imported(
         tables=tuple(_stamp(t, facts) for t in tables.values() if len(t)),
         facts=facts,
-        rejects=Rejects(tuple(r for t in tallies for r in t.rejects)),
+        rejects=Rejects(
+            tuple(r for t in tallies for r in sorted(t.rejects, key=lambda r: r.line))
+        ),
         counts=tuple(t.count() for t in tallies),
         decisions=tuple(work.notes),
     )
@@ -252,7 +254,7 @@ def _settle(parts: list[MappedRows]) -> Table:
                 why = f"the key {told} stands on {where} with different {differing}; mend the "
                 parts[part[i]].tally.reject(int(row[i]), why + 'file or set duplicates = "last"')
             continue
-        chosen = same[-1] if differing and rule == "last" else same[0]
+        chosen = same[-1] if rule == "last" else same[0]
         for i in same:
             if i != chosen:
                 keep[i] = False

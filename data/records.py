@@ -246,6 +246,7 @@ class Entity:
 BOOKKEEPING: tuple[Field, ...] = (
     Field("recorded_at", "time", "when the source wrote the row; as_of believes a row from here"),
     Field("recorded_assumed", "boolean", "true where the source has no write time"),
+    Field("first_seen_at", "time", "since when the source has shown the record"),
     Field("seen_at", "time", "when the source showed this state (export time or receipt)"),
     Field("ingested_at", "time", "when dealcast stored the row; never used by as_of"),
     Field("sequence", "number", "order among rows of the same moment"),

@@ -190,6 +190,12 @@ class Events:
             return np.full(len(lo), -1, dtype=np.int64)
         return np.where(hi > lo, self.newest[np.maximum(hi - 1, 0)], -1)
 
+    def pick(self, position: IntArray, absent: int) -> IntArray:
+        """Values at positions, `absent` where the position is -1."""
+        if len(self.value) == 0:
+            return np.full(len(position), absent, dtype=np.int64)
+        return np.where(position >= 0, self.value[position], absent)
+
     def count_since(
         self, rows: IntArray, lo: IntArray, hi: IntArray, since: IntArray, value: int | None = None
     ) -> IntArray:

@@ -112,10 +112,13 @@ def _stamped(table: Table, at: np.datetime64, facts: SourceFacts | None) -> Tabl
         happened = table[table.entity.happened] if table.entity.happened else now
         written_at = np.where(np.isnat(happened), now, happened)
         source = np.array([facts.name if s is None else s for s in source], dtype=object)
+    seen = np.where(np.isnat(table["seen_at"]), now, table["seen_at"])
+    first = table["first_seen_at"]
     return table.with_columns(
         recorded_at=np.where(absent, written_at, recorded),
         recorded_assumed=np.where(absent, float(facts is not None), assumed),
-        seen_at=np.where(np.isnat(table["seen_at"]), now, table["seen_at"]),
+        first_seen_at=np.where(np.isnat(first), seen, first),
+        seen_at=seen,
         ingested_at=now,
         source=source,
     )
@@ -227,7 +230,8 @@ def _settle_record(entity: Entity, changes: _Changes) -> _Settle:
     layout = Layout(entity)
     at = layout.at
     seen, ingested, attributes = at["seen_at"], at["ingested_at"], at["attributes"]
-    kept = (at["recorded_at"], at["recorded_assumed"])
+    # What a record said before its first change counts from when it was first seen.
+    kept = (at["recorded_at"], at["recorded_assumed"], at["first_seen_at"])
     own = (*(at[f.name] for f in entity.fields), attributes)
 
     def settle(stored: Row, row: Row) -> Row | _Verdict:
@@ -358,6 +362,7 @@ def _events(
         "provenance": [_DERIVED] * len(rows),
         "recorded_at": seen,
         "recorded_assumed": np.zeros(len(rows)),
+        "first_seen_at": seen,
         "seen_at": seen,
         "source": [v[2] for _, v in rows],
     }

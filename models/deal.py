@@ -214,6 +214,16 @@ class DealModel:
             factor[:, :, c] = (seen + _M * horizon) / (due + _M)
         return replace(self, correction=factor)
 
+    def corrected_like(self, other: DealModel) -> DealModel:
+        """This model with the correction of another one, stage by stage.
+
+        A stage that the other one did not know gets the correction of all stages.
+        """
+        place = {name: i for i, name in enumerate(other.table.stages)}
+        rest = len(other.table.stages)
+        rows = [place.get(name, rest) for name in self.table.stages] + [rest]
+        return replace(self, correction=other.correction[rows])
+
     def to_state(self) -> dict[str, Any]:
         """Plain values, arrays and the booster, for a bundle."""
         state: dict[str, Any] = {

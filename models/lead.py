@@ -25,7 +25,13 @@ from models.calibration import (
     logit,
     shrunken_line,
 )
-from models.encoding import Columns, FloatArray, TableEncoder, row_count
+from models.encoding import (
+    CategoricalColumn,
+    Columns,
+    FloatArray,
+    TableEncoder,
+    row_count,
+)
 
 __all__ = ["UNEXPLAINED", "Evidence", "LeadError", "LeadModel", "tier_weights"]
 
@@ -39,6 +45,7 @@ _BOUNDARIES = (30.0, 100.0, 500.0)
 _SPREAD = 1.5
 _LEAST_INPUTS, _MOST_INPUTS = 5, 8
 _HELPED = 1.0
+_TINY = 1e-9
 _C = {"small logistic": 0.1, "logistic": 0.05}
 _NEWTON_COLUMNS = 300
 _TREES = 150
@@ -229,7 +236,7 @@ class LeadModel:
             When each row was scored, in days; the newest row has recency weight 1.
         groups : array_like of shape (n,), optional
             Rows of one group (the same lead, the same account) count as one outcome when the
-            arms are chosen.
+            arms are chosen, and are left out together where a rate is tried on its own rows.
         prior : (float, float), optional
             Base rate expected beforehand, and how many examples it is worth. Without it Beta(1/2,
             1/2), which is next to nothing.
@@ -245,23 +252,23 @@ class LeadModel:
         LeadError
             If lengths differ, y is not 0 or 1, or there are no rows and no prior.
         """
-        outcome, w = _checked(columns, y, order_time, prior, half_life)
+        outcome, w, group = _checked(columns, y, order_time, groups, prior, half_life)
         n = len(outcome)
         encoder = (
             TableEncoder.fit(columns, weight=w, min_count=min_count) if n else TableEncoder(())
         )
         trees = encoder.trees(columns) if n else np.empty((0, 0))
-        linear = encoder.linear_of(trees)
-        rarer = outcome == float(2 * (w * outcome).sum() <= w.sum())
-        weights = tier_weights(_outcomes(rarer, w, groups)) if linear.shape[1] else (1.0, 0, 0, 0)
         rate, strength = (0.5, 1.0) if prior is None else prior
         base = float(logit((rate * strength + (w * outcome).sum()) / (strength + w.sum())))
-        arms = _fit_arms(weights, encoder, trees, linear, outcome, w, base, num_threads, seed)
-        base, centre = _centre(arms, base, trees, linear)
+        rows = _Rows(encoder, trees, encoder.linear_of(trees), outcome, w, group, base)
+        # Without an input that varies only the base rate is left to learn.
+        minority = rows.minority(w) if rows.linear.shape[1] else 0.0
+        arms = _fit_arms(tier_weights(minority), rows, num_threads, seed)
+        base, centre = _centre(arms, rows)
         evidence = Evidence(
             method=" + ".join(name for name, *_ in arms),
             examples=n,
-            minority=int(rarer.sum() if groups is None else _outcomes(rarer, rarer * 1.0, groups)),
+            minority=int(rows.minority(np.ones(n))),
             prior_share=float(strength / (strength + w.sum())),
         )
         return cls(encoder, arms, base, centre, Calibrator(), evidence)
@@ -368,35 +375,47 @@ def _arm_of(state: Mapping[str, Any]) -> _Arm:
     return _Logistic(float(state["base"]), state["coef"], state["sources"])
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """What the arms are fitted on: n encoded rows, and the log-odds of their base rate."""
+
+    encoder: TableEncoder
+    trees: FloatArray
+    linear: FloatArray
+    y: FloatArray
+    w: FloatArray
+    group: npt.NDArray[np.intp]
+    base: float
+
+    def minority(self, w: FloatArray) -> float:
+        """Weight of the rarer outcome, each group counted once with its heaviest row."""
+        rarer = self.y == float(2 * (self.w * self.y).sum() <= self.w.sum())
+        heaviest = np.zeros(int(self.group.max(initial=-1)) + 1)
+        np.maximum.at(heaviest, self.group[rarer], w[rarer])
+        return float(heaviest.sum())
+
+    def average(self, values: FloatArray) -> float:
+        return float((values * self.w).sum() / max(self.w.sum(), _TINY))
+
+
 def _fit_arms(
-    weights: tuple[float, float, float, float],
-    encoder: TableEncoder,
-    trees: FloatArray,
-    linear: FloatArray,
-    y: FloatArray,
-    w: FloatArray,
-    base: float,
-    num_threads: int,
-    seed: int,
+    weights: tuple[float, float, float, float], rows: _Rows, num_threads: int, seed: int
 ) -> tuple[tuple[str, float, _Arm], ...]:
     """Only the arms whose weight is above 0, in the order of `_ARMS`."""
-    by_name = dict(zip(_ARMS, weights, strict=True))
-    position = {name: j for j, name in enumerate(encoder.names)}
-    sources = np.array([position[name] for name in encoder.linear_names], dtype=np.intp)
     arms: list[tuple[str, float, _Arm]] = []
-    for name, weight in by_name.items():
+    for name, weight in zip(_ARMS, weights, strict=True):
         if weight <= 0:
             continue
         if name == "trees":
-            arms.append((name, weight, _fit_trees(encoder, trees, y, w, num_threads, seed)))
+            arms.append((name, weight, _fit_trees(rows, num_threads, seed)))
         elif name == "rates":
-            arms.append((name, weight, _fit_rates(encoder, trees, y, w, base)[0]))
+            arms.append((name, weight, _fit_rates(rows)[0]))
+        elif name == "small logistic":
+            chosen = _chosen_inputs(_fit_rates(rows)[1])
+            arms.append((name, weight, _fit_logistic(rows, chosen, _C[name])))
         else:
-            use = np.arange(trees.shape[1])
-            if name == "small logistic":
-                use = _chosen_inputs(_fit_rates(encoder, trees, y, w, base)[1])
-            columns = np.isin(sources, use)
-            arms.append((name, weight, _fit_logistic(linear, columns, sources, y, w, _C[name])))
+            everything = np.arange(rows.trees.shape[1])
+            arms.append((name, weight, _fit_logistic(rows, everything, _C[name])))
     return tuple(arms)
 
 
@@ -407,81 +426,67 @@ def _chosen_inputs(gain: FloatArray) -> npt.NDArray[np.intp]:
     return ranked[:count]
 
 
-def _fit_logistic(
-    linear: FloatArray,
-    columns: npt.NDArray[np.bool_],
-    sources: npt.NDArray[np.intp],
-    y: FloatArray,
-    w: FloatArray,
-    c: float,
-) -> _Logistic:
-    """Ridge logistic on some columns of the linear matrix; the others get coefficient 0.
+def _fit_logistic(rows: _Rows, inputs: npt.NDArray[np.intp], c: float) -> _Logistic:
+    """Ridge logistic on some columns, given by position; the others get coefficient 0.
 
     `c` is the prior variance of a coefficient: it does not depend on the number of rows.
     """
-    coef = np.zeros(linear.shape[1])
+    position = {name: j for j, name in enumerate(rows.encoder.names)}
+    sources = np.array([position[name] for name in rows.encoder.linear_names], dtype=np.intp)
+    columns, coef = np.isin(sources, inputs), np.zeros(len(sources))
     if not columns.any():
-        rate = float(np.average(y, weights=w))
-        return _Logistic(float(logit(rate)), coef, sources)
+        return _Logistic(rows.base, coef, sources)
     # The same optimum either way; Newton takes a tenth of the time until its Hessian grows large.
     solver = "newton-cholesky" if columns.sum() <= _NEWTON_COLUMNS else "lbfgs"
     model = LogisticRegression(C=c, solver=solver, max_iter=2000, tol=1e-6)
-    model.fit(linear[:, columns], y, sample_weight=w)
+    model.fit(rows.linear[:, columns], rows.y, sample_weight=rows.w)
     coef[columns] = model.coef_[0]
     return _Logistic(float(model.intercept_[0]), coef, sources)
 
 
-def _fit_trees(
-    encoder: TableEncoder,
-    trees: FloatArray,
-    y: FloatArray,
-    w: FloatArray,
-    num_threads: int,
-    seed: int,
-) -> _Trees:
-    data = lgb.Dataset(trees, y, weight=w, categorical_feature=list(encoder.categorical))
+def _fit_trees(rows: _Rows, num_threads: int, seed: int) -> _Trees:
+    categorical = list(rows.encoder.categorical)
+    data = lgb.Dataset(rows.trees, rows.y, weight=rows.w, categorical_feature=categorical)
     params = {**_TREE_PARAMS, "num_threads": num_threads, "seed": seed}
     booster = lgb.train(params, data, num_boost_round=_TREES)
-    contributions = np.asarray(booster.predict(trees[:1], pred_contrib=True), dtype=np.float64)
-    return _Trees(float(contributions[0, -1]), booster)
+    expected = np.asarray(booster.predict(rows.trees[:1], pred_contrib=True), dtype=np.float64)
+    return _Trees(float(expected[0, -1]), booster)
 
 
-def _fit_rates(
-    encoder: TableEncoder, trees: FloatArray, y: FloatArray, w: FloatArray, base: float
-) -> tuple[_Rates, FloatArray]:
-    """The rates arm, and how much each column helped rows it had not seen (log-loss, summed).
+def _fit_rates(rows: _Rows) -> tuple[_Rates, FloatArray]:
+    """The rates arm, and how much each column helped rows it had not seen (log loss, summed).
 
     A column that did not help by a nat, which noise often does not reach, gets no offset. The
     damping is the slope of y on the summed left-one-out offsets, with prior .3 +- .25, held
     between 0 and 1: the columns were chosen by the same rows.
     """
-    p = trees.shape[1]
-    rate = float(expit(base))
-    edges = [None if j in encoder.categorical else _bins(trees[:, j]) for j in range(p)]
-    tables, unseen = [], np.zeros(trees.shape)
-    for j in range(p):
-        column = encoder.columns[j]
-        bins = edges[j]
-        size = len(bins) + 2 if bins is not None else len(getattr(column, "levels", ())) + 2
-        level = _levels(trees[:, j], bins, size)
-        table, unseen[:, j] = _offsets(level, size, y, w, rate)
-        tables.append(table - _average(table[level], w))
-    gain = _gains(unseen, y, w, base)
+    edges: list[FloatArray | None] = []
+    tables, unseen = [], np.zeros(rows.trees.shape)
+    for j, column in enumerate(rows.encoder.columns):
+        values = rows.trees[:, j]
+        bins = None if isinstance(column, CategoricalColumn) else _bins(values)
+        # Levels, or bins less one, then "other" or the last bin, then missing.
+        size = 2 + len(column.levels if isinstance(column, CategoricalColumn) else _bins(values))
+        level = _levels(values, bins, size)
+        table, unseen[:, j] = _offsets(level, size, rows)
+        edges.append(bins)
+        tables.append(table - rows.average(table[level]))
+    gain = _gains(unseen, rows)
     used = gain > _HELPED
     score = unseen[:, used].sum(axis=1)
     # The base rate carries the level, so the intercept is held at 0.
     _, slope = shrunken_line(
-        (score - _average(score, w))[:, None],
-        np.full(len(y), base),
-        y,
-        w,
+        (score - rows.average(score))[:, None],
+        np.full(len(score), rows.base),
+        rows.y,
+        rows.w,
         mean=np.full(1, 0.3),
         sd=np.full(1, 0.25),
         intercept_sd=1e-6,
     )
-    damping = float(np.clip(slope, 0.0, 1.0))
-    tables = [t * damping if helped else t * 0 for t, helped in zip(tables, used, strict=True)]
-    return _Rates(base, tuple(edges), tuple(tables)), gain
+    factors = np.where(used, np.clip(slope, 0.0, 1.0), 0.0)
+    offsets = tuple(table * factor for table, factor in zip(tables, factors, strict=True))
+    return _Rates(rows.base, tuple(edges), offsets), gain
 
 
 def _bins(values: FloatArray) -> FloatArray:
@@ -502,20 +507,26 @@ def _levels(values: FloatArray, edges: FloatArray | None, size: int) -> npt.NDAr
     return np.where(missing, size - 1, level).astype(np.intp)
 
 
-def _offsets(
-    level: npt.NDArray[np.intp], size: int, y: FloatArray, w: FloatArray, rate: float
-) -> tuple[FloatArray, FloatArray]:
-    """Shrunken log-odds offset per level (size,), and per row with the row left out (n,)."""
-    n = np.asarray(np.bincount(level, w, size), dtype=np.float64)
-    k = np.asarray(np.bincount(level, w * y, size), dtype=np.float64)
+def _offsets(level: npt.NDArray[np.intp], size: int, rows: _Rows) -> tuple[FloatArray, FloatArray]:
+    """Shrunken log-odds offset per level (size,), and per row with its group left out (n,)."""
+    y, w, rate = rows.y, rows.w, float(expit(rows.base))
+    n, k = _sums(level, w), _sums(level, w * y)
+    n, k = (np.append(total, np.zeros(size - len(total))) for total in (n, k))
     m = _strength(n, k, rate)
     table = logit((k + m * rate) / (n + m)) - logit(rate)
-    # The row is left out of the base rate too, or a column that says nothing would seem to
+    # The group is left out of the base rate too, or a column that says nothing would seem to
     # know the outcome.
     total = w.sum()
-    others = np.clip((total * rate - w * y) / np.maximum(total - w, 1e-9), 0.0, 1.0)
-    without = (k[level] - w * y + m * others) / np.maximum(n[level] - w + m, 1e-9)
+    gone, won = (_sums(rows.group, values)[rows.group] for values in (w, w * y))
+    others = np.clip((total * rate - won) / np.maximum(total - gone, _TINY), 0.0, 1.0)
+    _, own = np.unique(rows.group * size + level, return_inverse=True)
+    gone, won = (_sums(own, values)[own] for values in (w, w * y))
+    without = (k[level] - won + m * others) / np.maximum(n[level] - gone + m, _TINY)
     return table, logit(without) - logit(others)
+
+
+def _sums(at: npt.NDArray[np.intp], values: FloatArray) -> FloatArray:
+    return np.asarray(np.bincount(at, values), dtype=np.float64)
 
 
 def _strength(n: FloatArray, k: FloatArray, rate: float) -> float:
@@ -537,33 +548,31 @@ def _strength(n: FloatArray, k: FloatArray, rate: float) -> float:
     return float(np.clip(1 / rho - 1, 5.0, 1000.0))
 
 
-def _gains(unseen: FloatArray, y: FloatArray, w: FloatArray, base: float) -> FloatArray:
-    """Log loss that each column's left-one-out offsets take off the base rate, shape (p,)."""
-    q = expit(base + unseen)
-    loss = -(y[:, None] * np.log(q) + (1 - y[:, None]) * np.log1p(-q))
-    r = expit(base)
+def _gains(unseen: FloatArray, rows: _Rows) -> FloatArray:
+    """Log loss that each column's left-out offsets take off the base rate, shape (p,)."""
+    y, q, r = rows.y[:, None], expit(rows.base + unseen), expit(rows.base)
+    loss = -(y * np.log(q) + (1 - y) * np.log1p(-q))
     before = -(y * np.log(r) + (1 - y) * np.log1p(-r))
-    return np.asarray((w[:, None] * (before[:, None] - loss)).sum(axis=0), dtype=np.float64)
+    return np.asarray((rows.w[:, None] * (before - loss)).sum(axis=0), dtype=np.float64)
 
 
-def _centre(
-    arms: tuple[tuple[str, float, _Arm], ...], base: float, trees: FloatArray, linear: FloatArray
-) -> tuple[float, FloatArray]:
+def _centre(arms: tuple[tuple[str, float, _Arm], ...], rows: _Rows) -> tuple[float, FloatArray]:
     """Where contributions start, and what is taken off each column's part for that.
 
     The mean of the log-odds is not the log-odds of the mean: the gap comes from the spread of
     the columns and is shared out by the variance of their parts, over rows spread evenly.
     """
-    if not len(trees) or not trees.shape[1]:
-        return base, np.zeros(trees.shape[1])
-    some = np.unique(np.linspace(0, len(trees) - 1, _REFERENCE_ROWS).astype(np.intp))
-    parts = _weighted_parts(arms, trees[some], linear[some])
+    n, p = rows.trees.shape
+    if n == 0 or p == 0:
+        return rows.base, np.zeros(p)
+    some = np.unique(np.linspace(0, n - 1, _REFERENCE_ROWS).astype(np.intp))
+    parts = _weighted_parts(arms, rows.trees[some], rows.linear[some])
     start = sum(weight * arm.base for _, weight, arm in arms)
     mean, variance = parts.mean(axis=0), parts.var(axis=0)
     if not variance.sum() > 0:
         return float(start + mean.sum()), mean
-    gap = base - start - mean.sum()
-    return base, np.asarray(mean + gap * variance / variance.sum(), dtype=np.float64)
+    gap = rows.base - start - mean.sum()
+    return rows.base, np.asarray(mean + gap * variance / variance.sum(), dtype=np.float64)
 
 
 def _weighted_parts(
@@ -581,34 +590,22 @@ def _row_sums(values: FloatArray) -> FloatArray:
     return np.asarray(values.sum(axis=1), dtype=np.float64)
 
 
-def _average(values: FloatArray, w: FloatArray) -> float:
-    return float((values * w).sum() / max(w.sum(), 1e-9))
-
-
-def _outcomes(rarer: npt.NDArray[np.bool_], w: FloatArray, groups: npt.ArrayLike | None) -> float:
-    """Weight of the rarer outcome, each group counted once with its heaviest row."""
-    if groups is None:
-        return float(w[rarer].sum())
-    _, group = np.unique(np.asarray(groups)[rarer], return_inverse=True)
-    heaviest = np.zeros(int(group.max(initial=-1)) + 1)
-    np.maximum.at(heaviest, group, w[rarer])
-    return float(heaviest.sum())
-
-
 def _checked(
     columns: Columns,
     y: npt.ArrayLike,
     order_time: npt.ArrayLike,
+    groups: npt.ArrayLike | None,
     prior: tuple[float, float] | None,
     half_life: float | None,
-) -> tuple[FloatArray, FloatArray]:
-    """Outcomes and recency weights, both of shape (n,)."""
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.intp]]:
+    """Outcomes, recency weights and group numbers, all of shape (n,)."""
     outcome, days = np.asarray(y, dtype=np.float64), np.asarray(order_time, dtype=np.float64)
     n = row_count(columns)
-    if outcome.shape != (n,) or days.shape != (n,):
+    named = np.arange(n) if groups is None else np.asarray(groups)
+    if not outcome.shape == days.shape == named.shape == (n,):
         raise LeadError(
-            f"{n} rows of columns, y of shape {outcome.shape}, order_time of shape {days.shape}; "
-            "give one outcome and one time per row"
+            f"{n} rows of columns, y of shape {outcome.shape}, order_time {days.shape}, groups "
+            f"{named.shape}; give one of each per row"
         )
     if not np.all((outcome == 0) | (outcome == 1)):
         raise LeadError("y holds values other than 0 and 1; leave immature rows out")
@@ -620,6 +617,7 @@ def _checked(
         raise LeadError("0 rows and no prior; give rows, or a prior such as (0.1, 20)")
     if half_life is not None and not half_life > 0:
         raise LeadError(f"half_life is {half_life}; give days above 0, or None for equal weights")
+    group = np.unique(named, return_inverse=True)[1].astype(np.intp)
     if half_life is None or n == 0:
-        return outcome, np.ones(n)
-    return outcome, np.exp2((days - days.max()) / half_life)
+        return outcome, np.ones(n), group
+    return outcome, np.exp2((days - days.max()) / half_life), group

@@ -269,24 +269,42 @@ def _deal_reasons(
         p = incidence(bundle.model.hazards(stacked, repeated))[:, -1, 0]
         return _logit(p)
 
-    return _explained(log_odds, bundle.features, columns, typical, "this stage")
+    groups = _groups(bundle.features)
+    base, parts = contributions(log_odds, columns, typical, list(groups.values()))
+    return [
+        (b, tuple(reasons_of(bundle.features, groups, p, columns, typical, i, "this stage")))
+        for i, (b, p) in enumerate(zip(base.tolist(), parts, strict=True))
+    ]
 
 
-def _explained(
-    log_odds: Any, features: Sequence[Feature], columns: Mapping[str, Any],
-    typical: Mapping[str, Any], against: str,
-) -> list[tuple[float, tuple[Reason, ...]]]:  # fmt: skip
+def _lead_reasons(
+    bundle: LeadBundle, columns: Mapping[str, Any], n: int
+) -> list[tuple[float, tuple[Reason, ...]]]:
+    """Contributions of the lead model, which is additive by itself, from the base rate on."""
+    base, by_column, names = bundle.model.contributions(columns)
+    groups = _groups(bundle.features)
+    place = {name: i for i, name in enumerate(names)}
+    parts = np.column_stack(
+        [by_column[:, [place[f] for f in members if f in place]].sum(1)
+         for members in groups.values()]
+    )  # fmt: skip
+    reference = bundle.reference
+    typical = _typical(reference.columns, reference.keys, [None] * n)
+    return [
+        (
+            base,
+            tuple(reasons_of(bundle.features, groups, p, columns, typical, i, "all leads")),
+        )
+        for i, p in enumerate(parts)
+    ]
+
+
+def _groups(features: Sequence[Feature]) -> dict[str, list[str]]:
+    """Feature names by the group they are told as."""
     groups: dict[str, list[str]] = {}
     for feature in features:
         groups.setdefault(feature.group or feature.name, []).append(feature.name)
-    base, parts = contributions(log_odds, columns, typical, list(groups.values()))
-    return [
-        (
-            float(base[i]),
-            tuple(reasons_of(features, groups, parts[i], columns, typical, i, against)),
-        )
-        for i in range(len(base))
-    ]
+    return groups
 
 
 def _typical(
@@ -318,13 +336,7 @@ def score_leads(
     p_win = (
         np.full(len(p), bundle.win_rate) if bundle.win is None else bundle.win.predict(columns)
     )
-    told = None
-    if explain and len(snapshot):
-        typical = _typical(bundle.reference.columns, bundle.reference.keys, [None] * len(p))
-        told = _explained(
-            lambda c: _logit(bundle.model.predict(c)), bundle.features, columns, typical,
-            "all leads",
-        )  # fmt: skip
+    told = _lead_reasons(bundle, columns, len(p)) if explain and len(p) else None
     percentile = bundle.reference.percentile(p)
     scores = []
     for i in range(len(snapshot)):

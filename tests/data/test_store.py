@@ -51,7 +51,7 @@ def test_every_entity_comes_back_exactly(store: Store, name: str) -> None:
     entity = ENTITIES[name]
     required = (*entity.key, *entity.required)
     columns = {f.name: _column(f, f.name in required, i) for i, f in enumerate(entity.columns)}
-    for kept in ("recorded_at", "seen_at"):
+    for kept in ("recorded_at", "first_seen_at", "seen_at"):
         columns[kept] = np.full(6, T1)
     columns["source"] = [*"abcdef"]
     # Every key once: the last text column of the key tells the rows apart.

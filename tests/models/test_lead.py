@@ -198,12 +198,12 @@ def test_recent_rows_weigh_more_with_a_half_life() -> None:
 
 def test_rows_of_one_group_count_as_one_outcome() -> None:
     columns, y, _ = leads(50, 1)
-    again = np.repeat(np.arange(50), 20)
+    again = np.repeat(np.arange(50), 40)
     many = rows(columns, again)
-    grouped = LeadModel.fit(many, y[again], order_time=np.zeros(1000), groups=again).evidence
-    alone = LeadModel.fit(many, y[again], order_time=np.zeros(1000)).evidence
+    grouped = LeadModel.fit(many, y[again], order_time=np.zeros(2000), groups=again).evidence
+    alone = LeadModel.fit(many, y[again], order_time=np.zeros(2000)).evidence
     assert (grouped.method, grouped.minority) == ("rates", y.sum())
-    assert (alone.method, alone.minority) == ("logistic", 20 * y.sum())
+    assert (alone.method, alone.minority) == ("logistic", 40 * y.sum())
 
 
 def test_calibrate_corrects_the_level_and_slope_of_later_rows(

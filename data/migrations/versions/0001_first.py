@@ -21,6 +21,7 @@ def _on_every_row() -> list[sa.Column[Any]]:
     return [
         sa.Column("recorded_at", sa.BigInteger()),
         sa.Column("recorded_assumed", sa.Boolean()),
+        sa.Column("first_seen_at", sa.BigInteger()),
         sa.Column("seen_at", sa.BigInteger()),
         sa.Column("ingested_at", sa.BigInteger()),
         sa.Column("sequence", sa.Double()),

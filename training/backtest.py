@@ -1,0 +1,341 @@
+"""Back-test: the served forecast, replayed at past dates with models of those dates.
+
+At each origin everything is learnt from what was known then; the forecast runs the code that
+serves; what really closed is read afterwards. Beside it stand the methods a spreadsheet or a CRM
+would use, scored by the same measures on the same origins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+
+from data.history import History
+from data.pipeline import Period
+from data.timelines import DAY, NEVER
+from models import baseline, measures
+from scoring.bundles import DealBundle
+from scoring.forecast import WHOLE, Simulation, group_of, simulate
+from training.fitting import Recipe, TrainingError, fit_deals
+
+__all__ = ["LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "coverage_of", "summary"]
+
+FloatArray = npt.NDArray[np.float64]
+
+LEVELS = (0.5, 0.8, 0.95)
+METHODS = {
+    "dealcast": "open deals, new business and shared shocks, drawn together",
+    "stage-weighted": "open pipeline x stage win rate, no timing: what most CRMs show",
+    "conversion": "open pipeline x the share that past pipelines brought in the same time",
+    "past mean": "mean of past periods of the same length",
+}
+_PAST = 8  # past windows that the naive methods look at
+_POINTS = tuple(sorted({0.5, *((1 - v) / 2 for v in LEVELS), *((1 + v) / 2 for v in LEVELS)}))
+
+
+class BacktestError(ValueError):
+    """Origins that cannot be judged; the message says which, and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Issued:
+    """One forecast as it would have been issued, and what happened; money in base currency.
+
+    Attributes
+    ----------
+    origin : datetime64[us]
+    horizon : float
+        Days.
+    group, method : str
+    mean, crps, actual : float
+    quantiles : dict of str to float
+    components : dict of str to float
+        Means of the parts from open deals and from new business ("dealcast" only).
+    """
+
+    origin: np.datetime64
+    horizon: float
+    group: str
+    method: str
+    mean: float
+    quantiles: dict[str, float]
+    crps: float
+    actual: float
+    components: dict[str, float]
+
+
+def backtest(
+    history: History,
+    origins: Sequence[np.datetime64],
+    horizons: Sequence[float],
+    recipe: Recipe,
+    *,
+    by: str | None = None,
+    refit_days: float = 7.0,
+    draws: int = 4000,
+    jobs: int = 1,
+    progress: Callable[[Iterator[Any], int], Iterator[Any]] | None = None,
+    bundles: Callable[[int], DealBundle | None] | None = None,
+) -> list[Issued]:
+    """Replay the forecast.
+
+    Parameters
+    ----------
+    origins : sequence of datetime64[us]
+        Moments to forecast from; sorted here.
+    horizons : sequence of float
+        Days ahead.
+    refit_days : float
+        Hazards are refitted when the last fit is this old; amounts, arrivals and rates are
+        learnt anew at every origin.
+    jobs : int
+        Processes that work side by side.
+    progress : callable, optional
+        Wraps the iterator over (blocks of) origins and their number, to show a bar.
+    bundles : callable, optional
+        Gives the hazards to use at an origin (int64 microseconds), instead of refitting.
+
+    Raises
+    ------
+    BacktestError
+        If the records end before the last horizon does, or there are no origins.
+    """
+    ordered = sorted(np.datetime64(o, "us") for o in origins)
+    spans = sorted(float(h) for h in horizons)
+    _check(history, ordered, spans)
+    blocks = _blocks(ordered, refit_days)
+    tasks = (
+        delayed(_block)(history, block, spans, recipe, by, draws,
+                        None if bundles is None else bundles(_micros(block[0])))
+        for block in blocks
+    )  # fmt: skip
+    done: Iterator[list[Issued]] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+    shown = done if progress is None else progress(done, len(blocks))
+    return [issued for block in shown for issued in block]
+
+
+def _check(
+    history: History, origins: Sequence[np.datetime64], horizons: Sequence[float]
+) -> None:
+    if not origins or not horizons or min(horizons) <= 0:
+        raise BacktestError(
+            f"{len(origins)} origins and horizons {list(horizons)}; give at least one origin and "
+            "horizons above 0 days"
+        )
+    end = history.observed_until
+    last = _micros(origins[-1]) + int(horizons[-1] * DAY)
+    if end != NEVER and last > end:
+        latest = np.datetime64(end - int(horizons[-1] * DAY), "us").astype("datetime64[D]")
+        raise BacktestError(
+            f"origin {origins[-1].astype('datetime64[s]')} looks {horizons[-1]:g} days ahead, but "
+            f"the records end at {np.datetime64(end, 'us').astype('datetime64[s]')}: what happened "
+            f"is only partly known. The last origin allowed is {latest}"
+        )
+
+
+def _blocks(origins: Sequence[np.datetime64], refit_days: float) -> list[list[np.datetime64]]:
+    """Origins that share one fit, made at the first of them."""
+    blocks: list[list[np.datetime64]] = []
+    for origin in origins:
+        if blocks and _micros(origin) - _micros(blocks[-1][0]) < refit_days * DAY:
+            blocks[-1].append(origin)
+        else:
+            blocks.append([origin])
+    return blocks
+
+
+def _block(
+    history: History, origins: Sequence[np.datetime64], horizons: Sequence[float], recipe: Recipe,
+    by: str | None, draws: int, like: DealBundle | None,
+) -> list[Issued]:  # fmt: skip
+    issued: list[Issued] = []
+    for origin in origins:
+        try:
+            bundle = fit_deals(history, _micros(origin), recipe, like=like)
+        except TrainingError as error:
+            raise BacktestError(f"origin {origin}: {error}") from error
+        like = bundle
+        issued += _origin(history, bundle, origin, horizons, by, draws, recipe.seed)
+    return issued
+
+
+def _origin(
+    history: History, bundle: DealBundle, origin: np.datetime64, horizons: Sequence[float],
+    by: str | None, draws: int, seed: int,
+) -> list[Issued]:  # fmt: skip
+    ends = [origin + np.timedelta64(int(h * DAY), "us") for h in horizons]
+    periods = [Period(a, b, "") for a, b in pairwise([origin, *ends])]
+    drawn = simulate(history, bundle, origin, periods, by, draws=draws, seed=seed)
+    # Horizons start at the origin: they are running sums of the periods between them.
+    total = np.cumsum(drawn.total, axis=2)
+    parts = {
+        "open": np.cumsum(drawn.open.value.mean(0), axis=1),
+        "new": np.cumsum(drawn.new.value.mean(0), axis=1),
+    }
+    rng = np.random.default_rng([seed, 1, _micros(origin) // DAY])
+    issued = []
+    for j, (horizon, end) in enumerate(zip(horizons, ends, strict=True)):
+        actual = _actual(history, drawn, origin, end, by)
+        for group, members in _members(drawn, by):
+            happened = sum(actual.get(g, 0.0) for g in (drawn.groups[i] for i in members))
+            if group == WHOLE:
+                happened = sum(actual.values())
+            issued.append(
+                _issued(
+                    origin, horizon, group, "dealcast", total[:, members, j].sum(1), happened,
+                    {name: float(part[members, j].sum()) for name, part in parts.items()},
+                )
+            )  # fmt: skip
+            for method, values in _naive(
+                history, bundle, drawn, origin, horizon, group, by, draws, rng
+            ).items():
+                issued.append(_issued(origin, horizon, group, method, values, happened, {}))
+    return issued
+
+
+def _members(drawn: Simulation, by: str | None) -> list[tuple[str, list[int]]]:
+    everyone = list(range(len(drawn.groups)))
+    if by is None:
+        return [(WHOLE, everyone)]
+    return [(WHOLE, everyone), *((g, [i]) for i, g in enumerate(drawn.groups))]
+
+
+def _issued(
+    origin: np.datetime64, horizon: float, group: str, method: str, values: FloatArray,
+    actual: float, components: dict[str, float],
+) -> Issued:  # fmt: skip
+    quantiles = np.quantile(values, _POINTS)
+    return Issued(
+        origin, horizon, group, method, float(values.mean()),
+        {f"{q:g}": float(v) for q, v in zip(_POINTS, quantiles, strict=True)},
+        float(measures.crps_sample(values, actual)), float(actual), components,
+    )  # fmt: skip
+
+
+def _actual(
+    history: History, drawn: Simulation, origin: np.datetime64, end: np.datetime64, by: str | None
+) -> dict[str, float]:
+    """Won in [origin, end) by group: the group at the origin for deals open then, the group at
+    creation for later ones."""
+    rows, value = history.won_between(origin, end)
+    known = dict(zip(drawn.open_deals.rows.tolist(), drawn.open_groups.tolist(), strict=True))
+    created = history.deals.known_from[rows]
+    at_creation = group_of(history.landmarks("deal", rows, created), by)
+    out: dict[str, float] = {}
+    for row, group, amount in zip(rows.tolist(), at_creation, value, strict=True):
+        name = str(known.get(row, group))
+        out[name] = out.get(name, 0.0) + float(amount)
+    return out
+
+
+def _naive(
+    history: History, bundle: DealBundle, drawn: Simulation, origin: np.datetime64,
+    horizon: float, group: str, by: str | None, draws: int, rng: np.random.Generator,
+) -> dict[str, FloatArray]:  # fmt: skip
+    """Draws of the naive methods, from what was known at the origin."""
+    now = drawn.open_deals
+    inside = np.ones(len(now), bool) if group == WHOLE else drawn.open_groups == group
+    amount = np.nan_to_num(now.amount)
+    stages = [now.ledger.stage_levels[s] if s >= 0 else None for s in now.stage]
+    rate = np.array([bundle.stage_rates.get(str(s), {}).get("rate", 0.0) for s in stages])
+    past = _past(history, origin, horizon, group, by)
+    return {
+        "stage-weighted": baseline.stage_weighted(amount[inside], rate[inside], draws, rng),
+        "conversion": baseline.conversion_ratio(
+            np.array([won / pipeline for won, pipeline in past if pipeline > 0]),
+            float(amount[inside].sum()), draws, rng,
+        ),
+        "past mean": baseline.past_mean(np.array([won for won, _ in past]), draws, rng),
+    }  # fmt: skip
+
+
+def _past(
+    history: History, origin: np.datetime64, horizon: float, group: str, by: str | None
+) -> list[tuple[float, float]]:
+    """(won, open pipeline at its start) of past windows of the same length, newest first."""
+    first = max(int(history.deals.known_from.min()), history.observed_from)
+    step = max(int(horizon * DAY) // 2, 7 * DAY)
+    found = []
+    for i in range(_PAST):
+        end = _micros(origin) - i * step
+        start = end - int(horizon * DAY)
+        if start < first:
+            break
+        window = np.datetime64(start, "us"), np.datetime64(end, "us")
+        rows, value = history.won_between(*window, as_of=origin)
+        open_then = history.as_of("deal", window[0])
+        amounts = np.nan_to_num(open_then.amount)
+        if group != WHOLE:
+            closed = history.landmarks("deal", rows, np.full(len(rows), _micros(origin)))
+            value = value[group_of(closed, by) == group]
+            amounts = amounts[group_of(open_then, by) == group]
+        found.append((float(value.sum()), float(amounts.sum())))
+    return found
+
+
+def summary(issued: Sequence[Issued], group: str = WHOLE) -> list[dict[str, Any]]:
+    """Measures by method and horizon, and over all horizons (`horizon` None).
+
+    Returns
+    -------
+    list of dict
+        method, horizon, n, crps (mean CRPS / mean actual), bias (mean forecast / mean actual
+        - 1), width (mean width of the 80 % range / mean forecast) and coverage by level.
+    """
+    rows = [i for i in issued if i.group == group]
+    horizons: list[float | None] = [*sorted({i.horizon for i in rows}), None]
+    table = []
+    for method in METHODS:
+        for horizon in horizons:
+            part = [
+                i for i in rows if i.method == method and (horizon is None or i.horizon == horizon)
+            ]
+            if part:
+                table.append({"method": method, "horizon": horizon, **_measured(part)})
+    return table
+
+
+def _measured(part: Sequence[Issued]) -> dict[str, Any]:
+    actual = np.array([i.actual for i in part])
+    mean = np.array([i.mean for i in part])
+    scale = abs(actual.mean()) or 1.0
+    low, high = (np.array([i.quantiles[q] for i in part]) for q in ("0.1", "0.9"))
+    return {
+        "n": len(part),
+        "mean_actual": float(actual.mean()),
+        "crps": float(np.mean([i.crps for i in part]) / scale),
+        "bias": float((mean.mean() - actual.mean()) / scale),
+        "width": float((high - low).mean() / (abs(mean.mean()) or 1.0)),
+        "coverage": {f"{level:g}": _covered(part, level) for level in LEVELS},
+    }
+
+
+def _covered(part: Sequence[Issued], level: float) -> float:
+    low, high = f"{(1 - level) / 2:g}", f"{(1 + level) / 2:g}"
+    inside = [i.quantiles[low] <= i.actual <= i.quantiles[high] for i in part]
+    return float(np.mean(inside))
+
+
+def coverage_of(issued: Sequence[Issued]) -> list[dict[str, Any]]:
+    """Measured coverage of the served ranges, by horizon and level, for the bundle's manifest."""
+    served = [i for i in issued if i.method == "dealcast" and i.group == WHOLE]
+    return [
+        {
+            "horizon_days": horizon,
+            "level": level,
+            "measured": _covered([i for i in served if i.horizon == horizon], level),
+            "n": sum(i.horizon == horizon for i in served),
+        }
+        for horizon in sorted({i.horizon for i in served})
+        for level in LEVELS
+    ]
+
+
+def _micros(moment: np.datetime64) -> int:
+    return int(moment.astype("datetime64[us]").astype(np.int64))

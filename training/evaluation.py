@@ -1,0 +1,196 @@
+"""Evaluation on later data, beside the baselines, by proper scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.history import WON, History
+from data.timelines import DAY
+from models import measures
+from models.deal import DealRows
+from models.hazard_table import incidence
+from scoring.bundles import DealBundle
+from training.examples import deal_rows
+
+__all__ = ["Evaluation", "evaluate_deals", "evaluate_leads", "plain"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_LEAD_TIMES = (1.0, 7.0, 14.0, 28.0)
+_TINY = 1e-6
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What later data say about a model and its baselines.
+
+    Attributes
+    ----------
+    what : str
+        The question, in words.
+    start, stop : str
+        Landmarks judged lie in [start, stop), ISO 8601 UTC.
+    n, records, events : int
+        Landmarks, distinct records, and landmarks with the event.
+    base_rate : float
+    arms : list of dict
+        For each arm: name, log_loss, brier, auc, calibration slope and intercept with standard
+        errors clustered by record, mean probability. The served model first.
+    reliability : list of dict
+        Bands of the served probability: mean probability, observed rate, its range, n.
+    levels : list of dict
+        Predicted / actual by lead time: days, count, value.
+    """
+
+    what: str
+    start: str
+    stop: str
+    n: int
+    records: int
+    events: int
+    base_rate: float
+    arms: list[dict[str, Any]]
+    reliability: list[dict[str, Any]]
+    levels: list[dict[str, Any]] = field(default_factory=list)
+
+    def arm(self, name: str) -> dict[str, Any]:
+        """The figures of one arm."""
+        return next(a for a in self.arms if a["name"] == name)
+
+
+def evaluate_deals(
+    history: History, bundle: DealBundle, start: int, stop: int, until: int, horizon: float,
+    *, limit: int = 20_000, seed: int = 0,
+) -> Evaluation | None:  # fmt: skip
+    """Judge P(won within `horizon` days) at landmarks in [start, stop), outcomes by `until`.
+
+    The landmarks must be later than anything the bundle learnt from. None where there are none,
+    or no deal was won.
+    """
+    stop = min(stop, until - int(horizon * DAY))
+    if stop <= start:
+        return None
+    rows, snapshot = deal_rows(
+        history, bundle.features, bundle.model.grid, bundle.calendar, start, stop, until,
+        limit=limit, seed=seed, entry=False,
+    )  # fmt: skip
+    y = ((rows.outcome == WON) & (rows.time <= horizon)).astype(np.float64)
+    if len(rows) == 0 or y.min() == y.max():
+        return None
+    curve = bundle.model.incidence(rows.columns, rows.cells)[:, :, 0]
+    table = replace(
+        bundle.model, encoder=None, weights=np.array([1.0, 0.0, 0.0]),
+        correction=np.ones_like(bundle.model.correction),
+    )  # fmt: skip
+    p = {
+        "served": _read(curve, rows, horizon),
+        "Aalen-Johansen table": _read(
+            incidence(table.hazards(rows.columns, rows.cells))[:, :, 0], rows, horizon
+        ),
+        "stage rate": _stage_rate(bundle, rows),
+    }
+    return Evaluation(
+        f"P(won within {horizon:g} days) of open deals",
+        _iso(start), _iso(stop), len(rows), len(np.unique(rows.deal)), int(y.sum()),
+        float(y.mean()),
+        [_arm(name, values, y, rows.deal) for name, values in p.items()],
+        plain(measures.reliability_table(p["served"], y)),
+        _levels(rows, curve, np.nan_to_num(snapshot.amount)),
+    )  # fmt: skip
+
+
+def evaluate_leads(
+    p: Mapping[str, FloatArray], y: FloatArray, lead: npt.NDArray[np.int64], start: int, stop: int,
+    what: str,
+) -> Evaluation | None:  # fmt: skip
+    """Judge lead probabilities by arm, the served one first; None where one outcome is missing."""
+    if len(y) == 0 or y.min() == y.max():
+        return None
+    served = next(iter(p.values()))
+    return Evaluation(
+        what, _iso(start), _iso(stop), len(y), len(np.unique(lead)), int(y.sum()), float(y.mean()),
+        [_arm(name, values, y, lead) for name, values in p.items()],
+        plain(measures.reliability_table(served, y)),
+    )  # fmt: skip
+
+
+def _arm(
+    name: str, p: FloatArray, y: FloatArray, record: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    p = np.clip(p, _TINY, 1 - _TINY)
+    line = measures.calibration_slope_intercept(p, y, groups=record)
+    return {
+        "name": name,
+        "log_loss": measures.log_loss(p, y),
+        "brier": measures.brier(p, y),
+        "auc": measures.auc(p, y),
+        "mean_probability": float(p.mean()),
+        "calibration": plain(line),
+    }
+
+
+def _read(curve: FloatArray, rows: DealRows, days: float) -> FloatArray:
+    """A cumulative curve (m, k) read at one horizon, straight inside an interval."""
+    begin, end = rows.cells.begin, rows.cells.end
+    width = end - begin
+    part = np.clip((days - begin) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+    part = np.where(width > 0, part, (end <= days).astype(np.float64))
+    step = np.diff(curve, axis=1, prepend=0.0)
+    return np.asarray((step * part).sum(axis=1))
+
+
+def _stage_rate(bundle: DealBundle, rows: DealRows) -> FloatArray:
+    stage = rows.columns["stage"]
+    assert isinstance(stage, tuple)
+    rates = [bundle.stage_rates.get(str(s), {}).get("rate", np.nan) for s in stage[1]]
+    known = np.array([*rates, np.nan])[stage[0]]
+    overall = np.nanmean(rates) if rates and not np.isnan(rates).all() else 0.5
+    return np.where(np.isnan(known), overall, known)
+
+
+def _levels(rows: DealRows, curve: FloatArray, amount: FloatArray) -> list[dict[str, Any]]:
+    """Predicted / actual wins and value by lead time."""
+    out = []
+    for days in _LEAD_TIMES:
+        p = _read(curve, rows, days)
+        won = (rows.outcome == WON) & (rows.time <= days)
+        if won.any():
+            value = float((amount * won).sum())
+            out.append(
+                {
+                    "days": days,
+                    "count": float(p.sum() / won.sum()),
+                    "value": float((amount * p).sum() / value) if value > 0 else None,
+                }
+            )
+    return out
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, arrays and numpy scalars as JSON values; NaN as None."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if hasattr(value, "_asdict"):  # a named tuple
+        return plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if np.isfinite(value) else None
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(v) for v in value]
+    return value
+
+
+def _iso(moment: int) -> str:
+    return str(np.datetime64(moment, "us").astype("datetime64[s]")) + "Z"

@@ -1,0 +1,360 @@
+"""Fit a bundle on what was known by a moment: the same recipe for training and back-tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.features import Feature, compute, declare
+from data.history import OPEN, WON, History, Snapshot
+from data.pipeline import FiscalCalendar, preset_probability
+from data.timelines import DAY
+from models.amount import AmountModel
+from models.arrivals import ArrivalModel, aalen_johansen
+from models.baseline import shrunken_rate
+from models.deal import DealModel, DealRows
+from models.grid import HazardGrid
+from models.lead import LeadModel
+from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
+from scoring.forecast import GROUPINGS, group_of
+from scoring.simulation import ShockLaw
+from training.examples import deal_rows, durations, lead_rows, open_spells
+
+__all__ = ["Recipe", "TrainingError", "fit_deals", "fit_leads", "stage_rates"]
+
+FloatArray = npt.NDArray[np.float64]
+
+_LONGEST = 2 * 365.0  # days after which an open deal is not followed any more
+_REFERENCE_SCORES = 2000
+
+
+class TrainingError(ValueError):
+    """A history that cannot be learnt from; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How models are fitted; part of what a run logs.
+
+    Attributes
+    ----------
+    landmarks : int
+        Most landmarks a fit looks at; above, they are thinned at random.
+    half_life : float or None
+        Days after which a lead counts half.
+    seed, threads : int
+    """
+
+    calendar: FiscalCalendar
+    landmarks: int = 40_000
+    half_life: float | None = None
+    seed: int = 0
+    threads: int = 1
+
+
+def fit_deals(
+    history: History, until: int, recipe: Recipe, trained_at: str = "", like: DealBundle | None = None
+) -> DealBundle:
+    """Fit the deal bundle on what was known by `until` (int64 microseconds).
+
+    Parameters
+    ----------
+    like : DealBundle, optional
+        Take its hazards, features and grid instead of fitting them, and learn only what is
+        cheap (amounts, arrivals, rates) anew: back-tests refit hazards less often.
+
+    Raises
+    ------
+    TrainingError
+        If no deal with a creation time is known by then.
+    """
+    age, outcome, entry = durations(history, "deal", until)
+    if len(age) == 0:
+        raise TrainingError(
+            f"no deal with a creation time is known by {_iso(until)}; import deals first, or "
+            "train at a later date"
+        )
+    rates = stage_rates(history, until)
+    if like is None:
+        grid = _grid(age, outcome, entry)
+        features = declare(history, "deal", until)
+    else:
+        grid, features = like.model.grid, like.features
+    rows, snapshot = deal_rows(
+        history, features, grid, recipe.calendar, -DAY, until, until,
+        limit=recipe.landmarks, seed=recipe.seed, mask=True,
+    )  # fmt: skip
+    if len(rows) == 0:
+        raise TrainingError(f"no deal was open at any midnight before {_iso(until)}")
+    model = like.model if like is not None else DealModel.fit(
+        rows, grid, stage_prior={s: r["prior_rate"] for s, r in rates.items()},
+        span=float(snapshot.at.max() - snapshot.at.min()) / DAY,
+        seed=recipe.seed, threads=recipe.threads,
+    )  # fmt: skip
+    return DealBundle(
+        Manifest("deal", trained_at, _iso(until), _currency(history)),
+        features,
+        recipe.calendar,
+        model,
+        _amounts(history, rows, snapshot, until),
+        _arrivals(history, until, grid.t_max, recipe.calendar),
+        ShockLaw(),
+        rates,
+        _deal_reference(history, model, features, recipe.calendar, rows, until),
+    )
+
+
+def fit_leads(history: History, until: int, horizon: int, recipe: Recipe, trained_at: str = "",
+              features: tuple[Feature, ...] | None = None) -> LeadBundle:
+    """Fit the lead bundle on what was known by `until` (int64 microseconds).
+
+    Raises
+    ------
+    TrainingError
+        If no lead has matured by then.
+    """
+    if features is None:
+        features = declare(history, "lead", until)
+    rows = lead_rows(history, -DAY, until, until, horizon, limit=recipe.landmarks, seed=recipe.seed)
+    if len(rows.label) == 0:
+        raise TrainingError(
+            f"no lead entered {horizon} days or more before {_iso(until)}, so that none has "
+            "matured; train at a later date"
+        )
+    columns = compute(rows.snapshot, features)
+    model = LeadModel.fit(
+        columns, rows.label, order_time=rows.snapshot.at / DAY, groups=rows.lead,
+        half_life=recipe.half_life, seed=recipe.seed, num_threads=recipe.threads,
+    )  # fmt: skip
+    win, win_rate = _win_given_qualified(history, features, until, recipe)
+    return LeadBundle(
+        Manifest("lead", trained_at, _iso(until)),
+        features,
+        model,
+        horizon,
+        _delays(history, until, horizon),
+        win,
+        win_rate,
+        _lead_reference(history, model, features, columns, until),
+    )
+
+
+def stage_rates(history: History, until: int) -> dict[str, dict[str, float]]:
+    """Shrunken win rate of every stage, from deals closed by `until`.
+
+    A deal counts in each stage it is known to have been in. The prior is the CRM's own
+    probability of the stage, a preset's by name, or an even step; stages lean on the whole.
+    """
+    ledger, stage = history.deals, history.tables["stage"]
+    spells = open_spells(ledger, until)
+    closed = np.flatnonzero(spells.outcome != OPEN)
+    won_of = dict(zip(spells.row[closed].tolist(), spells.outcome[closed] == WON, strict=True))
+    moves = ledger.stages
+    known = np.flatnonzero(moves.known_at <= until)
+    visits = {(int(r), int(c)) for r, c in zip(moves.row[known], moves.value[known], strict=True)}
+    names = [str(s) for s in ledger.stage_levels]
+    won, n = np.zeros(len(names)), np.zeros(len(names))
+    for row, code in visits:
+        if row in won_of:
+            n[code] += 1
+            won[code] += won_of[row]
+    priors = _stage_priors(names, stage)
+    total = max(len(closed), 0)
+    overall = (sum(won_of.values()) + 5 * 0.3) / (total + 5)
+    rates = {}
+    for i, name in enumerate(names):
+        # With data the level above is the organisation; without, it is the stage's own prior.
+        weight = total / (total + 20.0)
+        parent = weight * overall + (1 - weight) * priors[i]
+        rates[name] = {
+            **shrunken_rate(float(won[i]), float(n[i]), parent),
+            "won": float(won[i]),
+            "prior_rate": priors[i],
+        }
+    return rates
+
+
+def _stage_priors(names: list[str], stage: Any) -> list[float]:
+    """Win probability of each stage before any deal has closed."""
+    place = {str(s): i for i, s in enumerate(stage["stage_id"])}
+    open_orders = stage["sort_order"][stage["kind"] == "open"]
+    top = np.nanmax(open_orders) if len(open_orders) and not np.isnan(open_orders).all() else 1.0
+    priors = []
+    for name in names:
+        row = place.get(name)
+        given = np.nan if row is None else stage["default_probability"][row]
+        order = np.nan if row is None else stage["sort_order"][row]
+        label = name if row is None else stage["name"][row] or name
+        position = 0.5 if np.isnan(order) else float(order) / max(float(top), 1.0)
+        prior = preset_probability(label, position) if np.isnan(given) else float(given)
+        priors.append(float(np.clip(prior, 0.02, 0.95)))
+    return priors
+
+
+def _grid(age: FloatArray, outcome: npt.NDArray[np.int64], entry: FloatArray) -> HazardGrid:
+    """The hazard grid of a history: unit by the median cycle, end at the 99th percentile."""
+    ages, curve = aalen_johansen(entry, age, outcome)
+    if len(ages) == 0:
+        return HazardGrid.for_durations(30.0, 180.0)
+    closed = curve.sum(axis=1)
+    median = float(ages[min(int(np.searchsorted(closed, 0.5)), len(ages) - 1)])
+    # Where the curve never gets that far, the longest duration seen so far ends the grid.
+    longest = float(ages[min(int(np.searchsorted(closed, 0.99)), len(ages) - 1)])
+    return HazardGrid.for_durations(median, float(np.clip(longest, 30.0, _LONGEST)))
+
+
+def _amounts(history: History, rows: DealRows, snapshot: Snapshot, until: int) -> AmountModel:
+    """Final against current amounts, at the landmarks of deals that were won."""
+    won_rows, at, known, value = history.wins
+    final = np.full(len(history.deals), np.nan)
+    seen = (known <= until) & (value > 0)
+    final[won_rows[seen]] = value[seen]
+    won = np.flatnonzero(rows.outcome == WON)
+    stage = rows.columns["stage"]
+    assert isinstance(stage, tuple)
+    return AmountModel.fit(
+        (stage[0][won], stage[1]), snapshot.take(won).amount, final[rows.deal[won]], rows.deal[won]
+    )
+
+
+def _arrivals(
+    history: History, until: int, t_max: float, calendar: FiscalCalendar
+) -> ArrivalModel:
+    ledger = history.deals
+    spells = open_spells(ledger, until)
+    first = spells.begin == ledger.known_from[spells.row]
+    row = spells.row[first]
+    won_rows, at, known, value = history.wins
+    amount = np.full(len(ledger), np.nan)
+    seen = (known <= until) & (value > 0)
+    amount[won_rows[seen]] = value[seen]
+    created = ledger.created_at[row]
+    at_creation = history.landmarks("deal", row, ledger.known_from[row])
+    begin = max(int(created.min()), history.observed_from)
+    now = np.array([until], dtype=np.int64)
+    return ArrivalModel.fit(
+        calendar.local_days(created),
+        (spells.end[first] - created) / DAY,
+        spells.outcome[first],
+        amount[row],
+        {by: group_of(at_creation, by) for by in GROUPINGS},
+        now=float(calendar.local_days(now)[0]),
+        first=float(calendar.local_days(np.array([begin], dtype=np.int64))[0]),
+        t_max=t_max,
+    )
+
+
+def _deal_reference(
+    history: History, model: DealModel, features: tuple[Feature, ...], calendar: FiscalCalendar,
+    rows: DealRows, until: int,
+) -> Reference:  # fmt: skip
+    stage = rows.columns["stage"]
+    assert isinstance(stage, tuple)
+    keys = tuple(str(s) for s in stage[1])
+    members = [np.flatnonzero(stage[0] == code) for code in range(len(keys))]
+    everyone = np.arange(len(rows))
+    members = [m if len(m) else everyone for m in members] + [everyone]
+    now = history.as_of("deal", np.datetime64(until, "us"))
+    if len(now) > _REFERENCE_SCORES:
+        now = now.take(np.linspace(0, len(now) - 1, _REFERENCE_SCORES).astype(np.int64))
+    scores = np.zeros(0)
+    if len(now):
+        cells = model.grid.cells(calendar.local_days(now.at), calendar.first_month)
+        scores = np.sort(model.incidence(compute(now, features), cells)[:, -1, 0])
+    return Reference(typical_rows(rows.columns, members), keys, scores)
+
+
+def _lead_reference(
+    history: History, model: LeadModel, features: tuple[Feature, ...], columns: Mapping[str, Any],
+    until: int,
+) -> Reference:  # fmt: skip
+    now = history.as_of("lead", np.datetime64(until, "us"))
+    now = now.take(np.arange(max(len(now) - _REFERENCE_SCORES, 0), len(now)))
+    scores = np.sort(model.predict(compute(now, features))) if len(now) else np.zeros(0)
+    n = len(next(iter(columns.values()), np.zeros(0)))
+    first = next(iter(columns.values()))
+    n = len(first[0] if isinstance(first, tuple) else first)
+    return Reference(typical_rows(columns, [np.arange(n)]), (), scores)
+
+
+def typical_rows(
+    columns: Mapping[str, Any], members: list[npt.NDArray[np.int64]]
+) -> dict[str, Any]:
+    """Median or commonest value of every column, for each set of rows."""
+    out: dict[str, Any] = {}
+    for name, column in columns.items():
+        if isinstance(column, tuple):
+            codes, levels = column
+            commonest = [
+                int(np.bincount(codes[m] + 1, minlength=len(levels) + 1).argmax()) - 1
+                for m in members
+            ]
+            out[name] = (np.array(commonest, dtype=np.int32), levels)
+        else:
+            known = [column[m][~np.isnan(column[m])] for m in members]
+            # Missing is typical where most values are.
+            out[name] = np.array(
+                [
+                    np.median(k) if 2 * len(k) >= len(m) and len(k) else np.nan
+                    for k, m in zip(known, members, strict=True)
+                ]
+            )
+    return out
+
+
+def _delays(history: History, until: int, horizon: int) -> FloatArray:
+    """Share of qualifications within i days of entry, i = 0 .. 3 horizons."""
+    if horizon == 0:
+        return np.ones(1)
+    age, outcome, entry = durations(history, "lead", until)
+    ages, curve = aalen_johansen(entry, age, outcome)
+    days = np.arange(0, 3 * horizon + 1, dtype=np.float64)
+    if len(ages) == 0 or curve[-1, 0] == 0:
+        return np.minimum(days / horizon, 1.0)
+    reached = np.r_[0.0, curve[:, 0] / curve[-1, 0]]
+    return np.asarray(reached[np.searchsorted(ages, days, side="right")])
+
+
+def _win_given_qualified(
+    history: History, features: tuple[Feature, ...], until: int, recipe: Recipe
+) -> tuple[LeadModel | None, float]:
+    """P(won | qualified) on lead features frozen at qualification, where deals tell."""
+    leads, deals = history.leads, history.deals
+    spells = open_spells(deals, until)
+    origin = deals.table["originating_lead_id"]
+    closed = spells.outcome != OPEN
+    pairs = [
+        (leads.row_of[str(origin[r])], bool(o == WON), int(deals.created_at[r]))
+        for r, o in zip(spells.row[closed], spells.outcome[closed], strict=True)
+        if origin[r] is not None and str(origin[r]) in leads.row_of
+    ]
+    won = np.array([p[1] for p in pairs], dtype=np.float64)
+    rate = float((won.sum() + 3.0) / (len(won) + 10.0))
+    if min(won.sum(), len(won) - won.sum()) < 30:
+        return None, rate
+    snapshot = history.landmarks(
+        "lead", np.array([p[0] for p in pairs]), np.array([p[2] for p in pairs])
+    )
+    model = LeadModel.fit(
+        compute(snapshot, features), won, order_time=snapshot.at / DAY, seed=recipe.seed,
+        num_threads=recipe.threads,
+    )  # fmt: skip
+    return model, rate
+
+
+def _currency(history: History) -> str:
+    """The base currency, or nothing where deals carry no amounts."""
+    return history.currency if not np.isnan(history.deals.table["amount"]).all() else ""
+
+
+def _iso(moment: int) -> str:
+    return str(np.datetime64(moment, "us").astype("datetime64[s]")) + "Z"
+
+
+def with_coverage(bundle: DealBundle, coverage: list[dict[str, Any]]) -> DealBundle:
+    """The bundle with the coverage its back-test measured."""
+    return replace(bundle, manifest=replace(bundle.manifest, coverage=coverage))

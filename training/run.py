@@ -1,0 +1,358 @@
+"""The training run: one walk from a history to a bundle, its evaluation and the gate's verdict.
+
+Three disjoint later slices, in order: hazards (or lead probabilities) of an earlier fit are
+recalibrated on the first; the recipe so calibrated is judged on the second; the accepted recipe
+is refitted on everything, with the calibration that the newest out-of-time predictions teach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from data.features import compute
+from data.history import OPEN, WON, History
+from data.timelines import DAY
+from models.baseline import shrunken_rate
+from scoring.bundles import DealBundle, LeadBundle
+from training.backtest import Issued, backtest, coverage_of, summary
+from training.evaluation import Evaluation, evaluate_deals, evaluate_leads, plain
+from training.examples import deal_rows, durations, lead_horizon, lead_rows
+from training.fitting import Recipe, fit_deals, fit_leads
+
+__all__ = ["Check", "Run", "train_deals", "train_leads"]
+
+_HORIZONS = (7, 14, 30, 60, 90, 180)
+_LEAST_ORIGINS = 4
+_MOST_ORIGINS = 12
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the promotion gate.
+
+    Attributes
+    ----------
+    code : str
+        Stable name, like DG001.
+    passed : bool or None
+        None where it could not be judged; that alone stops no promotion.
+    text : str
+        What was compared, with figures.
+    """
+
+    code: str
+    passed: bool | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run made.
+
+    Attributes
+    ----------
+    kind : str
+        "lead" or "deal".
+    bundle : DealBundle or LeadBundle
+    evaluation : Evaluation or None
+        On the newest slice, by the recipe fitted before it; None where there is too little data.
+    issued : list of Issued
+        The back-test behind the measured coverage (deals).
+    checks : list of Check
+    notes : list of str
+        What a person should know: what was not judged and why.
+    """
+
+    kind: str
+    bundle: DealBundle | LeadBundle
+    evaluation: Evaluation | None
+    issued: list[Issued]
+    checks: list[Check]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def opens(self) -> bool:
+        """Whether the gate opens: nothing that could be judged failed."""
+        return all(c.passed is not False for c in self.checks)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures for the tracker."""
+        found: dict[str, float] = {}
+        if self.evaluation is not None:
+            for arm in self.evaluation.arms:
+                for name in ("log_loss", "brier", "auc"):
+                    found[f"{_slug(arm['name'])}_{name}"] = float(arm[name])
+            line = self.evaluation.arms[0]["calibration"]
+            for name in ("slope", "intercept"):
+                if line[name] is not None:
+                    found[f"served_calibration_{name}"] = float(line[name])
+        for row in summary(self.issued):
+            if row["horizon"] is None:
+                name = _slug(row["method"])
+                found[f"forecast_{name}_crps"] = row["crps"]
+                found[f"forecast_{name}_bias"] = row["bias"]
+                found[f"forecast_{name}_coverage_80"] = row["coverage"]["0.8"]
+        return found
+
+
+def train_deals(
+    history: History, as_of: np.datetime64, recipe: Recipe, *, trained_at: str = "",
+    champion: DealBundle | None = None, say: Say = lambda _: None,
+) -> Run:  # fmt: skip
+    """Train the deal bundle as of a moment, and judge its recipe on the time before it."""
+    until = min(_micros(as_of), history.observed_until)
+    horizon = _deal_horizon(history, until)
+    first, second = _cuts(until, horizon * DAY, _first_known(history, "deal"))
+    earlier = replace(recipe, landmarks=recipe.landmarks // 2)
+    evaluation: Evaluation | None = None
+    issued: list[Issued] = []
+    notes: list[str] = []
+    newest: DealBundle | None = None
+    if _closed(history, "deal", first) >= 20:
+        say(f"fitting on what was known by {_day(first)}, to calibrate")
+        oldest = fit_deals(history, first, earlier)
+        say(f"fitting on what was known by {_day(second)}, to judge")
+        newest = _recalibrated(
+            history, fit_deals(history, second, earlier), oldest, first, second, recipe
+        )
+        evaluation = evaluate_deals(history, newest, second, until, until, horizon)
+        say("back-testing the forecast")
+        issued = _replay(history, oldest, newest, first, second, until, horizon, recipe)
+    else:
+        notes.append(
+            f"{_closed(history, 'deal', first)} deals had closed by {_day(first)}, too few to hold "
+            "any back: the model is not verified on later data"
+        )
+    say(f"fitting on everything known by {_day(until)}")
+    bundle = fit_deals(history, until, recipe, trained_at)
+    if newest is not None:
+        bundle = _recalibrated(history, bundle, newest, second, until, recipe)
+    checks = _deal_checks(history, evaluation, issued, champion, second, until, horizon)
+    manifest = replace(
+        bundle.manifest,
+        evaluation=plain(evaluation) if evaluation is not None else {},
+        coverage=coverage_of(issued),
+    )
+    return Run("deal", replace(bundle, manifest=manifest), evaluation, issued, checks, notes)
+
+
+def train_leads(
+    history: History, as_of: np.datetime64, recipe: Recipe, *, trained_at: str = "",
+    horizon: int | None = None, champion: LeadBundle | None = None, say: Say = lambda _: None,
+) -> Run:  # fmt: skip
+    """Train the lead bundle as of a moment, and judge its recipe on the time before it."""
+    until = min(_micros(as_of), history.observed_until)
+    days = lead_horizon(history, until) if horizon is None else horizon
+    first, second = _cuts(until, days * DAY, _first_known(history, "lead"), matured=True)
+    notes: list[str] = []
+    evaluation: Evaluation | None = None
+    late = days >= 30
+    newest_p: tuple[Any, Any] | None = None
+    if _closed(history, "lead", first) >= 20:
+        say(f"fitting on what was known by {_day(first)}, to calibrate")
+        recipe, oldest = _choose_half_life(history, first, second, days, recipe)
+        say(f"fitting on what was known by {_day(second)}, to judge")
+        judged = fit_leads(history, second, days, recipe)
+        rows = lead_rows(history, first, second, second, days, limit=recipe.landmarks)
+        if len(rows.label) >= 100:
+            p = oldest.model.predict(compute(rows.snapshot, oldest.features), calibrated=False)
+            judged = replace(judged, model=judged.model.calibrate(p, rows.label, late=late))
+        later = lead_rows(history, second, until, until, days, limit=recipe.landmarks)
+        if len(later.label):
+            columns = compute(later.snapshot, judged.features)
+            before = lead_rows(history, -DAY, second, second, days, limit=recipe.landmarks)
+            rate = shrunken_rate(float(before.label.sum()), float(len(before.label)), 0.3)["rate"]
+            evaluation = evaluate_leads(
+                {
+                    "served": judged.model.predict(columns),
+                    "uncalibrated": judged.model.predict(columns, calibrated=False),
+                    "base rate": np.full(len(later.label), rate),
+                },
+                later.label, later.lead, second, until,
+                f"P(qualified within {days} days)" if days else "P(qualified), in order of entry",
+            )  # fmt: skip
+            newest_p = judged.model.predict(columns, calibrated=False), later.label
+    else:
+        notes.append(
+            f"{_closed(history, 'lead', first)} leads had closed by {_day(first)}, too few to hold "
+            "any back: the model is not verified on later data"
+        )
+    say(f"fitting on everything known by {_day(until)}")
+    bundle = fit_leads(history, until, days, recipe, trained_at)
+    if newest_p is not None and len(newest_p[1]) >= 100:
+        bundle = replace(bundle, model=bundle.model.calibrate(*newest_p, late=late))
+    manifest = replace(
+        bundle.manifest, evaluation=plain(evaluation) if evaluation is not None else {}
+    )
+    checks = _lead_checks(history, evaluation, champion, second, until, days)
+    return Run("lead", replace(bundle, manifest=manifest), evaluation, [], checks, notes)
+
+
+def _cuts(until: int, horizon: int, first: int, *, matured: bool = False) -> tuple[int, int]:
+    """Where the calibration slice and the judging slice begin.
+
+    Outcomes need a horizon to mature; the slices share the time before that.
+    """
+    span = until - first
+    width = max(2 * horizon if matured else horizon, int(0.15 * span))
+    width = min(width, span // 4)
+    second = until - horizon - width if horizon < span // 4 else until - 2 * width
+    return max(second - width, first), second
+
+
+def _recalibrated(
+    history: History, bundle: DealBundle, earlier: DealBundle, start: int, until: int,
+    recipe: Recipe,
+) -> DealBundle:  # fmt: skip
+    """The bundle with the correction that an earlier fit needed between `start` and `until`."""
+    rows, _ = deal_rows(
+        history, earlier.features, earlier.model.grid, recipe.calendar, start, until, until,
+        limit=recipe.landmarks // 2, seed=recipe.seed,
+    )  # fmt: skip
+    if len(rows) == 0:
+        return bundle
+    corrected = earlier.model.calibrate(rows)
+    return replace(bundle, model=bundle.model.corrected_like(corrected))
+
+
+def _replay(
+    history: History, oldest: DealBundle, newest: DealBundle, first: int, second: int, until: int,
+    horizon: int, recipe: Recipe,
+) -> list[Issued]:  # fmt: skip
+    """Weekly origins between the first cut and the end, with the hazards known at each."""
+    spans = [float(h) for h in (7, 14, 28, 91) if h <= max(horizon, 7)]
+    last = until - int(spans[-1] * DAY)
+    origins = np.arange(first - first % DAY + DAY, last + 1, 7 * DAY)
+    if len(origins) > _MOST_ORIGINS:
+        origins = origins[-_MOST_ORIGINS:]
+    if len(origins) == 0:
+        return []
+    return backtest(
+        history, [np.datetime64(int(o), "us") for o in origins], spans, recipe, refit_days=0.5,
+        draws=2000, bundles=lambda at: oldest if at < second else newest,
+    )  # fmt: skip
+
+
+def _deal_checks(
+    history: History, evaluation: Evaluation | None, issued: Sequence[Issued],
+    champion: DealBundle | None, start: int, until: int, horizon: int,
+) -> list[Check]:  # fmt: skip
+    checks = [_beats("DG001", evaluation, "stage rate")]
+    table = {r["method"]: r for r in summary(issued) if r["horizon"] is None}
+    origins = len({i.origin for i in issued})
+    if origins >= _LEAST_ORIGINS:
+        ours, naive = table["dealcast"]["crps"], table["past mean"]["crps"]
+        checks.append(
+            Check(
+                "DG002", ours <= naive,
+                f"forecast CRPS / mean actual {ours:.3f} against {naive:.3f} of the mean of past "
+                f"periods, {origins} origins",
+            )
+        )  # fmt: skip
+    else:
+        checks.append(Check("DG002", None, f"{origins} back-test origins, too few to judge"))
+    rival = None
+    if champion is not None and _trained_through(champion) <= start:
+        rival = evaluate_deals(history, champion, start, until, until, horizon)
+    checks.append(_no_worse("DG003", evaluation, rival, champion is not None))
+    return checks
+
+
+def _lead_checks(
+    history: History, evaluation: Evaluation | None, champion: LeadBundle | None, start: int,
+    until: int, horizon: int,
+) -> list[Check]:  # fmt: skip
+    rival = None
+    if champion is not None and _trained_through(champion) <= start and champion.horizon == horizon:
+        rows = lead_rows(history, start, until, until, horizon)
+        p = champion.model.predict(compute(rows.snapshot, champion.features))
+        rival = evaluate_leads({"champion": p}, rows.label, rows.lead, start, until, "champion")
+    return [
+        _beats("LG001", evaluation, "base rate"),
+        _no_worse("LG002", evaluation, rival, champion is not None),
+    ]
+
+
+def _beats(code: str, evaluation: Evaluation | None, baseline: str) -> Check:
+    if evaluation is None:
+        return Check(code, None, "no later data to judge on")
+    ours, theirs = evaluation.arms[0]["log_loss"], evaluation.arm(baseline)["log_loss"]
+    return Check(
+        code, ours <= theirs,
+        f"log loss {ours:.4f} against {theirs:.4f} of the {baseline}, {evaluation.n} landmarks",
+    )  # fmt: skip
+
+
+def _no_worse(
+    code: str, ours: Evaluation | None, rival: Evaluation | None, exists: bool
+) -> Check:
+    if not exists:
+        return Check(code, None, "there is no champion to compare with")
+    if ours is None or rival is None:
+        return Check(code, None, "the champion has seen the newest slice: no fair comparison")
+    a, b = ours.arms[0]["log_loss"], rival.arms[0]["log_loss"]
+    return Check(code, a <= b + 0.005, f"log loss {a:.4f} against {b:.4f} of the champion")
+
+
+def _choose_half_life(
+    history: History, first: int, second: int, days: int, recipe: Recipe
+) -> tuple[Recipe, LeadBundle]:
+    """No recency weights, or a half-life of half the records' span: the better on the slice."""
+    span = (first - _first_known(history, "lead")) / DAY
+    rows = lead_rows(history, first, second, second, days, limit=recipe.landmarks)
+    best: tuple[float, Recipe, LeadBundle] | None = None
+    for half_life in (None, max(span / 2, 1.0)):
+        candidate = replace(recipe, half_life=half_life)
+        bundle = fit_leads(history, first, days, candidate)
+        loss = 0.0
+        if len(rows.label):
+            p = np.clip(bundle.model.predict(compute(rows.snapshot, bundle.features)), 1e-6, 1)
+            loss = -float(np.mean(rows.label * np.log(p) + (1 - rows.label) * np.log1p(-p + 1e-9)))
+        if best is None or loss < best[0]:
+            best = (loss, candidate, bundle)
+    assert best is not None
+    return best[1], best[2]
+
+
+def _deal_horizon(history: History, until: int) -> int:
+    """Days within which three in four of the deals that were won had been won."""
+    age, outcome, _ = durations(history, "deal", until)
+    won = age[outcome == WON]
+    if len(won) == 0:
+        return 30
+    wanted = float(np.quantile(won, 0.75))
+    return next((h for h in _HORIZONS if h >= wanted), _HORIZONS[-1])
+
+
+def _closed(history: History, side: Any, until: int) -> int:
+    _, outcome, _ = durations(history, side, until)
+    return int((outcome != OPEN).sum())
+
+
+def _first_known(history: History, side: Any) -> int:
+    known: npt.NDArray[np.int64] = history.ledger(side).known_from
+    return max(int(known.min()) if len(known) else 0, history.observed_from)
+
+
+def _trained_through(bundle: DealBundle | LeadBundle) -> int:
+    return _micros(np.datetime64(bundle.manifest.trained_through.removesuffix("Z"), "us"))
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in name.lower())
+
+
+def _day(moment: int) -> str:
+    return str(np.datetime64(moment, "us").astype("datetime64[D]"))
+
+
+def _micros(moment: np.datetime64) -> int:
+    return int(moment.astype("datetime64[us]").astype(np.int64))
