@@ -196,7 +196,7 @@ def _fields(history: History, side: Side, until: int) -> list[Feature]:
             continue
         is_number = kind in ("number", "boolean", "time", "date")
         unit = declared.unit if declared is not None else ""
-        meaning = declared.meaning if declared is not None else f"the source's field {name}"
+        meaning = declared.meaning if declared is not None else name.replace("_", " ")
         if kind in ("time", "date"):
             found.append(Feature(f"days_until[{name}]", "number", "days", meaning, group=name))
         else:
@@ -213,9 +213,9 @@ def _fields(history: History, side: Side, until: int) -> list[Feature]:
 
 
 def _known_by(ledger: Ledger, name: str, until: int) -> bool:
-    """Whether any record had a value of the field by then."""
+    """Whether any record had a value of the field before then."""
     rows = np.arange(len(ledger))
-    column = ledger.timeline(name).at(rows, np.full(len(rows), until, dtype=np.int64))
+    column = ledger.timeline(name).at(rows, np.full(len(rows), until - 1, dtype=np.int64))
     return bool((column.values >= 0).any() if column.kind == "text"
                 else (~np.isnan(column.values)).any())
 

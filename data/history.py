@@ -28,6 +28,7 @@ from data.timelines import (
     FloatArray,
     IntArray,
     Timeline,
+    dates_in,
     dictionary,
     group_events,
     micros,
@@ -118,7 +119,7 @@ class Ledger:
         found = {n: k for n, k in declared.items() if not _all_missing(table[n])}
         for name, values in table.attributes.items():
             if not _all_missing(values):
-                found[name] = to_column(values).kind
+                found[name] = "date" if dates_in(values) is not None else to_column(values).kind
         return found
 
     def _declared(self, which: str, name: str) -> BoolArray:
@@ -139,7 +140,8 @@ class Ledger:
             declared = table.entity.by_name[name].kind
             now = to_column(table[name], "text" if declared in ("id", "text", "choice") else None)
         elif name in table.attributes:
-            now = to_column(table.attributes[name])
+            days = dates_in(table.attributes[name])
+            now = to_column(table.attributes[name] if days is None else days)
         else:
             return Timeline.nothing(len(self))
         picked = np.flatnonzero(changes["field"] == name)

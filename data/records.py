@@ -11,7 +11,7 @@ import datetime as dt
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -143,7 +143,7 @@ def parse_time(value: object, zone: dt.tzinfo = dt.UTC) -> np.datetime64 | None:
     A bare date is 00:00 in `zone`; a time without offset is in `zone` too.
     """
     if isinstance(value, np.datetime64):
-        return value.astype("datetime64[us]")
+        return cast(np.datetime64, value.astype("datetime64[us]"))
     if isinstance(value, str):
         try:
             value = dt.datetime.fromisoformat(value)
@@ -168,7 +168,7 @@ def parse_time(value: object, zone: dt.tzinfo = dt.UTC) -> np.datetime64 | None:
 
 def _parse_date(value: object) -> np.datetime64 | None:
     if isinstance(value, np.datetime64):
-        return value.astype("datetime64[D]")
+        return cast(np.datetime64, value.astype("datetime64[D]"))
     if isinstance(value, str):
         try:
             value = dt.date.fromisoformat(value[:10]) if len(value) >= 10 else None

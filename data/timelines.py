@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ __all__ = [
     "FloatArray",
     "IntArray",
     "Timeline",
+    "dates_in",
     "dictionary",
     "group_events",
     "micros",
@@ -33,6 +35,7 @@ ObjectArray = npt.NDArray[np.object_]
 DAY = 86_400_000_000  # microseconds
 NEVER = int(np.iinfo(np.int64).max)
 _NAT = np.iinfo(np.int64).min
+_ISO_DATE = re.compile(r"\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d+)?)?Z?)?")
 
 
 def micros(times: npt.NDArray[Any]) -> IntArray:
@@ -142,6 +145,23 @@ def to_column(values: npt.NDArray[Any], kind: Literal["number", "text"] | None =
         return Column("number", numbers, _NO_LEVELS)
     codes, levels = dictionary(np.array([_as_text(v) for v in values] + [None], object)[:-1])
     return Column("text", codes, levels)
+
+
+def dates_in(values: npt.NDArray[Any]) -> FloatArray | None:
+    """Days since 1970 where every text is an ISO 8601 date or time; None where one is not."""
+    texts = [v for v in values if v is not None]
+    if not texts or not all(isinstance(v, str) and _ISO_DATE.fullmatch(v) for v in texts):
+        return None
+    try:
+        days = [
+            math.nan
+            if v is None
+            else np.datetime64(v.removesuffix("Z"), "us").astype(np.int64) / DAY
+            for v in values
+        ]
+    except ValueError:  # the shape of a date, but not one: 2024-02-30
+        return None
+    return np.array(days, dtype=np.float64)
 
 
 def _as_text(value: object) -> str | None:

@@ -129,7 +129,11 @@ class HazardTable:
         row = _stage_rows(codes, levels, names)
         column = np.searchsorted(bins, np.nan_to_num(days_in_stage), side="right") - 1
         share, label = interval_labels(cells, time, outcome)
-        share = share * (cells.end - cells.begin) / steps[cells.step]
+        # A closing counts the rest of its step as at risk, also beyond a cut at a month's end, so
+        # that a step never holds more closings than records at risk.
+        rest = (np.array(edges)[cells.step + 1] - cells.begin) / steps[cells.step]
+        part = share * (cells.end - cells.begin) / steps[cells.step]
+        share = np.where(label > 0, rest, part)
         shape = (len(names) + 1, len(bins), len(steps))
         place = np.ravel_multi_index(
             (

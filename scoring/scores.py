@@ -23,6 +23,7 @@ __all__ = [
     "DealScore",
     "LeadScore",
     "Range",
+    "qualified_within",
     "score_deals",
     "score_leads",
     "won_within",
@@ -113,6 +114,14 @@ def won_within(snapshot: Snapshot, bundle: DealBundle, days: FloatArray) -> Floa
     return out
 
 
+def qualified_within(snapshot: Snapshot, bundle: LeadBundle, days: FloatArray) -> FloatArray:
+    """Chance of each lead to be qualified within `days` (shape (m,)); closed: 0 or 1."""
+    p = bundle.model.predict(compute(snapshot, bundle.features))
+    shown = _within(snapshot, bundle, p, days)
+    closed = snapshot.outcome != OPEN
+    return np.where(closed, (snapshot.outcome == WON).astype(np.float64), shown)
+
+
 def score_deals(
     snapshot: Snapshot,
     bundle: DealBundle,
@@ -173,7 +182,7 @@ def _score_open(
                 expected_revenue=(
                     float(p_won[i] * mean_amount[i]) if known or has_amount else None
                 ),
-                stage_win_probability=bundle.stage_rates.get(stage_name or "", {}).get("rate"),
+                stage_win_probability=_rate(bundle, stage_name),
                 score=_score(float(p_won[i])),
                 grade=_grade(float(p_won[i])),
                 percentile=_or_none(percentile[i]),
@@ -325,14 +334,10 @@ def score_leads(
     *,
     explain: bool = True,
     context: Mapping[str, Any] | None = None,
-    days: FloatArray | None = None,
 ) -> list[LeadScore]:
-    """Score leads, each as known at its moment, in order.
-
-    `days` (shape (m,)) asks for another horizon than the bundle's.
-    """
+    """Score leads, each as known at its moment, in order."""
     columns = compute(snapshot, bundle.features, context)
-    p = _within(snapshot, bundle, bundle.model.predict(columns), days)
+    p = bundle.model.predict(columns)
     p_win = (
         np.full(len(p), bundle.win_rate) if bundle.win is None else bundle.win.predict(columns)
     )
@@ -363,10 +368,10 @@ def score_leads(
 
 
 def _within(
-    snapshot: Snapshot, bundle: LeadBundle, p: FloatArray, days: FloatArray | None
+    snapshot: Snapshot, bundle: LeadBundle, p: FloatArray, days: FloatArray
 ) -> FloatArray:
     """P(qualified within another horizon), by the share of qualifications that are that fast."""
-    if days is None or bundle.horizon == 0:
+    if bundle.horizon == 0:
         return p
     age = snapshot.age
     grid = np.arange(len(bundle.delay), dtype=np.float64)
@@ -434,6 +439,11 @@ def _lead_evidence(bundle: LeadBundle) -> dict[str, Any]:
         "prior_share": evidence.prior_share,
         "horizon_days": bundle.horizon,
     }
+
+
+def _rate(bundle: DealBundle, stage: str | None) -> float | None:
+    rates = bundle.stage_rates.get(stage or "")
+    return None if rates is None else float(rates["rate"])
 
 
 def _score(probability: float) -> int:

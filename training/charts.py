@@ -1,0 +1,207 @@
+"""Geometry of the report's plots: where bars, dots and ticks lie on the page.
+
+The templates draw it as inline SVG, so that text stays text, every mark carries its figures in a
+tooltip, and the page needs neither scripts nor pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from training import wording
+from training.backtest import Issued
+
+__all__ = ["FanBar", "FanChart", "Frame", "ReliabilityChart", "ReliabilityDot", "Tick", "fan_chart",
+           "nice_ticks", "reliability_chart"]  # fmt: skip
+
+_DAY = np.timedelta64(1, "D")
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0, 20.0, 50.0)
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A labelled place on an axis, in pixels."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A plot's size and the box its data lie in; pixels, y downwards."""
+
+    width: float
+    height: float
+    left: float
+    right: float
+    top: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class FanBar:
+    """One forecast as issued and what happened: pixel places, and its figures in words."""
+
+    x: float
+    outer: tuple[float, float]
+    inner: tuple[float, float]
+    mean: float
+    actual: float
+    inside: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class FanChart:
+    """Forecasts of one horizon by origin.
+
+    Attributes
+    ----------
+    bars : tuple of FanBar
+        One per origin, oldest first.
+    bar_width : float
+        Pixels.
+    line : str
+        The means, as the points of an SVG polyline.
+    """
+
+    frame: Frame
+    horizon: float
+    bars: tuple[FanBar, ...]
+    bar_width: float
+    line: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class ReliabilityDot:
+    """One band of probabilities: said against happened, with the range of the latter."""
+
+    x: float
+    y: float
+    band: tuple[float, float]
+    text: str
+
+
+@dataclass(frozen=True)
+class ReliabilityChart:
+    """Said against happened, both from 0 to 100 %."""
+
+    frame: Frame
+    dots: tuple[ReliabilityDot, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    label: str
+
+
+def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """At most `most` + 1 round values that cover [low, high].
+
+    Examples
+    --------
+    >>> nice_ticks(0, 2_300_000)
+    [0.0, 500000.0, 1000000.0, 1500000.0, 2000000.0, 2500000.0]
+    """
+    power = 10.0 ** math.floor(math.log10(max(high - low, 1e-9) / most))
+    step = next(
+        power * s
+        for s in _STEPS
+        if math.ceil(high / (power * s)) - math.floor(low / (power * s)) <= most
+    )
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [i * step for i in range(first, max(last, first + 1) + 1)]
+
+
+def fan_chart(issued: Sequence[Issued], currency: str = "") -> FanChart:
+    """Place the forecasts of one method, group and horizon; at least one."""
+    rows = sorted(issued, key=lambda i: i.origin)
+    frame = Frame(940, 300, 64, 926, 16, 250)
+    values = [v for i in rows for v in (i.quantiles["0.025"], i.quantiles["0.975"], i.actual)]
+    grid = nice_ticks(min(0.0, *values), max(values) if max(values) > 0 else 1.0)
+    days = [float((i.origin - rows[0].origin) / _DAY) for i in rows]
+    gap = min((b - a for a, b in zip(days, days[1:], strict=False) if b > a), default=1.0)
+    per_day = (frame.right - frame.left) / (days[-1] + gap)
+    width = min(0.8 * gap * per_day, 26.0)
+
+    def across(days_in: float) -> float:
+        return round(frame.left + (days_in + gap / 2) * per_day, 1)
+
+    def up(value: float) -> float:
+        share = (value - grid[0]) / (grid[-1] - grid[0])
+        return round(frame.bottom - share * (frame.bottom - frame.top), 1)
+
+    bars = tuple(
+        FanBar(
+            across(d), (up(i.quantiles["0.975"]), up(i.quantiles["0.025"])),
+            (up(i.quantiles["0.9"]), up(i.quantiles["0.1"])), up(i.mean), up(i.actual),
+            _inside(i), _fan_text(i, currency),
+        )
+        for d, i in zip(days, rows, strict=True)
+    )  # fmt: skip
+    return FanChart(
+        frame, rows[0].horizon, bars, round(max(width, 2.0), 1),
+        " ".join(f"{b.x},{b.mean}" for b in bars),
+        tuple(Tick(bars[k].x, wording.day(rows[k].origin)) for k in _labelled([b.x for b in bars])),
+        tuple(Tick(up(v), wording.compact(v)) for v in grid),
+        f"Forecasts for {rows[0].horizon:g} days ahead by date of issue, with what was won: "
+        f"{sum(b.inside for b in bars)} of {len(bars)} inside the 80 % range",
+    )  # fmt: skip
+
+
+def reliability_chart(bands: Sequence[Mapping[str, Any]]) -> ReliabilityChart:
+    """Place the bands of a reliability table (shares, 0-1)."""
+    frame = Frame(420, 400, 60, 408, 12, 350)
+
+    def across(share: float) -> float:
+        return round(frame.left + share * (frame.right - frame.left), 1)
+
+    def up(share: float) -> float:
+        return round(frame.bottom - share * (frame.bottom - frame.top), 1)
+
+    dots = tuple(
+        ReliabilityDot(
+            across(b["predicted"]), up(b["observed"]), (up(b["band_high"]), up(b["band_low"])),
+            f"said {wording.percent(b['predicted'])}, happened {wording.percent(b['observed'])} "
+            f"(90 % range {wording.percent(b['band_low'])} to {wording.percent(b['band_high'])}), "
+            f"{wording.count(b['n'])} landmarks",
+        )
+        for b in bands
+    )  # fmt: skip
+    shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    labels = [wording.percent(s, 2) for s in shares]
+    return ReliabilityChart(
+        frame, dots,
+        tuple(Tick(across(s), t) for s, t in zip(shares, labels, strict=True)),
+        tuple(Tick(up(s), t) for s, t in zip(shares, labels, strict=True)),
+        f"What the model said against what happened, in {len(dots)} bands of probability",
+    )  # fmt: skip
+
+
+def _inside(i: Issued) -> bool:
+    return i.quantiles["0.1"] <= i.actual <= i.quantiles["0.9"]
+
+
+def _fan_text(i: Issued, currency: str) -> str:
+    q, place = i.quantiles, "inside" if _inside(i) else "outside"
+    return (
+        f"Issued {wording.day(i.origin)} for the next {i.horizon:g} days: mean "
+        f"{wording.money(i.mean, currency)}; 80 % range {wording.number(q['0.1'])} to "
+        f"{wording.money(q['0.9'], currency)}; actually won {wording.money(i.actual, currency)}, "
+        f"{place} the 80 % range"
+    )
+
+
+def _labelled(places: Sequence[float], apart: float = 92.0) -> list[int]:
+    """Which of the places in pixels, ascending, carry a label without touching another."""
+    chosen: list[int] = []
+    for k, x in enumerate(places):
+        if not chosen or x - places[chosen[-1]] >= apart:
+            chosen.append(k)
+    return chosen

@@ -1,0 +1,425 @@
+"""The pages a person reads after training and back-testing.
+
+Each is one HTML file without scripts, pictures or anything from elsewhere: it can be mailed,
+printed and kept. Every figure carries its unit, every table and plot a line on how to read it,
+and what could not be judged says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from models.measures import wilson_interval
+from scoring.bundles import DealBundle, LeadBundle
+from scoring.forecast import WHOLE
+from training import wording
+from training.backtest import LEVELS, METHODS, Issued, summary
+from training.charts import FanChart, fan_chart, reliability_chart
+from training.evaluation import Evaluation
+from training.run import Run
+
+__all__ = ["backtest_report", "training_report"]
+
+_SERVED = "dealcast"
+_QUESTIONS = {
+    "DG001": "Does it beat one win rate per stage, as a CRM shows it?",
+    "DG002": "Does its revenue forecast beat the mean of past periods?",
+    "DG003": "Is it no worse than the model in use?",
+    "LG001": "Does it beat the same probability for every lead?",
+    "LG002": "Is it no worse than the model in use?",
+}
+_ARMS = {
+    "served": "the model as it answers",
+    "uncalibrated": "the model before its calibration",
+    "Aalen-Johansen table": "share won by stage and time in stage, nothing else",
+    "stage rate": "one win rate per stage, without timing: what most CRMs show",
+    "base rate": "the same probability for every lead",
+    "champion": "the model in use until now",
+}
+_DEAL_ARMS = ("table by stage and time in stage", "ridge logistic", "boosted trees")
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """The gate's answer in words; `tone` is "good", "bad" or "unsure"."""
+
+    tone: str
+    headline: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class _Coverage:
+    """A range's stated level beside the measured one, with what that says in words."""
+
+    level: float
+    hits: int
+    n: int
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, level: float, share: float, n: int) -> _Coverage:
+        hits = round(share * n)
+        return cls(level, hits, n, *wilson_interval(hits, n))
+
+    @property
+    def share(self) -> float:
+        return self.hits / self.n
+
+    @property
+    def words(self) -> str:
+        if self.high < self.level:
+            return "too narrow"
+        return "too wide" if self.low > self.level else "agrees"
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The methods at one horizon (None: all together), best CRPS first."""
+
+    horizon: float | None
+    mean_actual: float
+    n: int
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Forecasts:
+    """What a back-test shows: tables, charts and a sentence."""
+
+    currency: str
+    first: str
+    last: str
+    origins: int
+    blocks: list[_Block]
+    held: list[tuple[float | None, list[_Coverage]]]
+    charts: list[FanChart]
+    new_business: list[tuple[float, float]]
+    groups: list[dict[str, Any]]
+    short: list[str]
+
+
+def training_report(run: Run) -> str:
+    """One self-contained HTML page on a training run.
+
+    Returns
+    -------
+    str
+        The gate's verdict and checks, what was learnt from, the evaluation beside the baselines,
+        the stage table and the forecast's back-test (deals), and the notes.
+    """
+    evaluation = run.evaluation
+    return _render(
+        "training.html",
+        run=run,
+        manifest=run.bundle.manifest,
+        verdict=_verdict(run),
+        questions=_QUESTIONS,
+        facts=_facts(run.bundle),
+        evaluation=evaluation,
+        in_short=[] if evaluation is None else _in_short(evaluation),
+        arms=_ARMS,
+        best_arm=_best(evaluation),
+        reliability=_reliability(evaluation),
+        stages=_stages(run.bundle),
+        forecasts=_forecasts(run.issued, run.bundle.manifest.currency),
+        methods=METHODS,
+    )
+
+
+def backtest_report(issued: Sequence[Issued], title: str, *, currency: str = "") -> str:
+    """One self-contained HTML page on a back-test: fan charts, and the methods side by side.
+
+    Parameters
+    ----------
+    issued : sequence of Issued
+        As `training.backtest.backtest` gives them; may be empty, and the page says so.
+    title : str
+        Heading of the page.
+    currency : str
+        Base currency of the amounts, shown behind them.
+    """
+    return _render(
+        "backtest.html", title=title, forecasts=_forecasts(issued, currency), methods=METHODS
+    )
+
+
+@cache
+def _environment() -> Environment:
+    found = Environment(
+        loader=PackageLoader("training"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    found.filters.update({name: getattr(wording, name) for name in wording.__all__})
+    return found
+
+
+def _render(template: str, **values: Any) -> str:
+    return _environment().get_template(template).render(**values)
+
+
+def _verdict(run: Run) -> _Verdict:
+    passed = [c.code for c in run.checks if c.passed]
+    failed = [c.code for c in run.checks if c.passed is False]
+    unknown = [c.code for c in run.checks if c.passed is None]
+    detail = (
+        f"Of {len(run.checks)} checks, {len(passed)} passed, {len(failed)} failed and "
+        f"{len(unknown)} could not be judged."
+    )
+    if not run.opens:
+        return _Verdict(
+            "bad", "Not to be promoted: the gate stays shut",
+            f"{detail} Failed: {', '.join(failed)}. The model in use, if any, keeps speaking.",
+        )  # fmt: skip
+    if not passed:
+        return _Verdict(
+            "unsure", "May be promoted, but not verified: no check could be judged",
+            f"{detail} Nothing here shows that the model is better than a plain rate; take its "
+            "figures as a start that later data will confirm or correct.",
+        )  # fmt: skip
+    return _Verdict("good", "May be promoted: the gate is open", detail)
+
+
+def _facts(bundle: DealBundle | LeadBundle) -> list[tuple[str, str]]:
+    """What the bundle was made from, label by label."""
+    manifest = bundle.manifest
+    facts = [
+        ("Model", manifest.name + (f", version {manifest.version}" if manifest.version else "")),
+        ("Knew of events up to", wording.moment(manifest.trained_through)),
+    ]
+    if manifest.trained_at:
+        facts.append(("Trained at", wording.moment(manifest.trained_at)))
+    facts += _deal_facts(bundle) if isinstance(bundle, DealBundle) else _lead_facts(bundle)
+    facts.append(("Inputs", f"{len(bundle.features)} features, listed at the end"))
+    return facts
+
+
+def _deal_facts(bundle: DealBundle) -> list[tuple[str, str]]:
+    model, shocks = bundle.model, bundle.shocks
+    return [
+        ("Answers", "the chance that an open deal is won, lost or still open at any later day"),
+        (
+            "Learnt from",
+            f"{wording.count(model.closed)} closed deals in the fitted sample, "
+            f"{wording.count(model.won)} of them won",
+        ),
+        ("Method", _mixture(dict(zip(_DEAL_ARMS, model.weights, strict=True)))),
+        ("Looks ahead", f"{model.grid.t_max:.0f} days, in {len(model.grid.edges) - 1} steps"),
+        (
+            "Amounts",
+            f"final against current amounts of {wording.count(bundle.amount.won)} won deals"
+            + (f", in {bundle.manifest.currency}" if bundle.manifest.currency else ""),
+        ),
+        (
+            "Shared ups and downs",
+            f"standard deviation {shocks.persistent:g} lasting and {shocks.weekly:g} from week to "
+            "week, on the log-odds of winning",
+        ),
+    ]
+
+
+def _lead_facts(bundle: LeadBundle) -> list[tuple[str, str]]:
+    evidence = bundle.model.evidence
+    days = f"within {bundle.horizon} days of entry" if bundle.horizon else "at any time"
+    facts = [
+        ("Answers", f"the chance that a lead is qualified {days}"),
+        (
+            "Learnt from",
+            f"{wording.count(evidence.examples)} landmarks of leads whose outcome is known; the "
+            f"rarer outcome stands behind {wording.count(evidence.minority)} of them",
+        ),
+        ("Method", _mixture({name: weight for name, weight, _ in bundle.model.arms})),
+        ("Share of prior in the base rate", wording.percent(evidence.prior_share)),
+    ]
+    if bundle.win is None:
+        won = f"{wording.percent(bundle.win_rate)} for all: too few closed deals came from leads"
+    else:
+        won = f"a model of its own, from {wording.count(bundle.win.evidence.examples)} closed deals"
+    facts.append(("Won once qualified", won))
+    if bundle.horizon == 0:
+        facts.append(("Dates", "this source has none: they tell the order of entry and no more"))
+    return facts
+
+
+def _mixture(weights: dict[str, float]) -> str:
+    used = {name: float(w) for name, w in weights.items() if w > 0}
+    if len(used) == 1:
+        return f"{next(iter(used))} alone"
+    return ", ".join(f"{name} {wording.percent(w, 2)}" for name, w in used.items())
+
+
+def _in_short(evaluation: Evaluation) -> list[str]:
+    """The evaluation in sentences."""
+    served, *others = evaluation.arms
+    said = [
+        f"Log loss {wording.number(served['log_loss'])}, {_gap(served, arm)} that of the "
+        f"{arm['name']} ({wording.number(arm['log_loss'])})."
+        for arm in others
+    ]
+    said.append(
+        f"On average it said {wording.percent(served['mean_probability'])}, and "
+        f"{wording.percent(evaluation.base_rate)} happened: {_level_words(served['calibration'])}."
+    )
+    said.append(_slope_words(served["calibration"]))
+    return [s for s in said if s]
+
+
+def _gap(served: dict[str, Any], other: dict[str, Any]) -> str:
+    change = served["log_loss"] / other["log_loss"] - 1.0
+    if change == 0:
+        return "equal to"
+    return f"{wording.percent(abs(change))} {'below' if change < 0 else 'above'}"
+
+
+def _level_words(line: dict[str, Any]) -> str:
+    offset, error = line.get("in_the_large"), line.get("in_the_large_error")
+    if offset is None or error is None:
+        return "whether by chance cannot be told"
+    if abs(offset) <= 2 * error:
+        return "no more apart than chance explains"
+    return "too low, by more than chance explains" if offset > 0 else (
+        "too high, by more than chance explains"
+    )  # fmt: skip
+
+
+def _slope_words(line: dict[str, Any]) -> str:
+    slope, error = line["slope"], line["slope_error"]
+    if slope is None or error is None:
+        return ""
+    text = f"Calibration slope {wording.number(slope)} ± {wording.number(error, 2)}: "
+    if abs(slope - 1.0) <= 2 * error:
+        return text + "neither bolder nor more timid than the evidence allows."
+    return text + (
+        "too timid, high chances should be higher and low ones lower." if slope > 1 else
+        "too bold, high chances should be lower and low ones higher."
+    )  # fmt: skip
+
+
+def _best(evaluation: Evaluation | None) -> dict[str, str]:
+    """Name of the best arm by measure."""
+    if evaluation is None:
+        return {}
+    arms = evaluation.arms
+    return {
+        "log_loss": min(arms, key=lambda a: float(a["log_loss"]))["name"],
+        "brier": min(arms, key=lambda a: float(a["brier"]))["name"],
+        "auc": max(arms, key=lambda a: float(a["auc"]))["name"],
+    }
+
+
+def _reliability(evaluation: Evaluation | None) -> Any:
+    if evaluation is None or not evaluation.reliability:
+        return None
+    return reliability_chart(evaluation.reliability)
+
+
+def _stages(bundle: DealBundle | LeadBundle) -> list[dict[str, Any]]:
+    if not isinstance(bundle, DealBundle):
+        return []
+    return [{"name": name, "won": None, **row} for name, row in bundle.stage_rates.items()]
+
+
+def _forecasts(issued: Sequence[Issued], currency: str) -> _Forecasts | None:
+    whole = [i for i in issued if i.group == WHOLE]
+    if not whole:
+        return None
+    table = summary(whole)
+    served = [i for i in whole if i.method == _SERVED]
+    horizons = sorted({i.horizon for i in whole})
+    origins = sorted({i.origin for i in whole})
+    blocks = [_block(table, horizon) for horizon in (*horizons, None)]
+    if len(horizons) == 1:
+        blocks = blocks[:1]
+    by_horizon = [[i for i in served if i.horizon == h] for h in horizons]
+    return _Forecasts(
+        currency, wording.day(origins[0]), wording.day(origins[-1]), len(origins), blocks,
+        _held(table),
+        [fan_chart(part, currency) for part in by_horizon if part],
+        [found for part in by_horizon if part and (found := _new_share(part))],
+        _groups(issued),
+        _forecasts_in_short(blocks),
+    )  # fmt: skip
+
+
+def _block(table: Sequence[dict[str, Any]], horizon: float | None) -> _Block:
+    rows = [
+        {**r, "held": _Coverage.of(0.8, r["coverage"]["0.8"], r["n"])}
+        for r in table
+        if r["horizon"] == horizon
+    ]
+    rows.sort(key=lambda r: float(r["crps"]))
+    return _Block(horizon, rows[0]["mean_actual"], max(r["n"] for r in rows), rows)
+
+
+def _held(table: Sequence[dict[str, Any]]) -> list[tuple[float | None, list[_Coverage]]]:
+    """Coverage of the served ranges by horizon, at every level."""
+    return [
+        (r["horizon"], [_Coverage.of(v, r["coverage"][f"{v:g}"], r["n"]) for v in LEVELS])
+        for r in table
+        if r["method"] == _SERVED
+    ]
+
+
+def _new_share(part: Sequence[Issued]) -> tuple[float, float] | None:
+    """(horizon, share of the forecast from deals created later), where the parts are known."""
+    new = sum(i.components.get("new", 0.0) for i in part)
+    total = sum(sum(i.components.values()) for i in part)
+    return (part[0].horizon, new / total) if total > 0 else None
+
+
+def _groups(issued: Sequence[Issued]) -> list[dict[str, Any]]:
+    """The served forecast by group, over all horizons; the largest first."""
+    rows = []
+    for group in sorted({i.group for i in issued} - {WHOLE}):
+        part = [i for i in issued if i.group == group and i.method == _SERVED]
+        rows += [
+            {**r, "group": group, "held": _Coverage.of(0.8, r["coverage"]["0.8"], r["n"])}
+            for r in summary(part, group)
+            if r["horizon"] is None
+        ]
+    return sorted(rows, key=lambda r: -float(r["mean_actual"]))
+
+
+def _forecasts_in_short(blocks: Sequence[_Block]) -> list[str]:
+    """The back-test in sentences; `blocks` end with all horizons together."""
+    total = blocks[-1]
+    ours = next((r for r in total.rows if r["method"] == _SERVED), None)
+    if ours is None:
+        return []
+    others = [r for r in total.rows if r["method"] != _SERVED]
+    each = [b for b in blocks if b.horizon is not None]
+    first = sum(b.rows[0]["method"] == _SERVED for b in each)
+    said = [
+        f"The error (CRPS) of {_SERVED} is {wording.percent(ours['crps'])} of the mean amount won"
+        + (
+            f"; the best plain method, {others[0]['method']}, has "
+            f"{wording.percent(others[0]['crps'])}. "
+            if others
+            else ". "
+        )
+        + f"It is the lowest at {first} of {len(each)} horizons."
+    ]
+    held: _Coverage = ours["held"]
+    said.append(
+        f"What was won lay inside the 80\u00a0% range in {held.hits} of {held.n} forecasts "
+        f"({wording.percent(held.share, 2)})."
+    )
+    said.append(
+        f"On average it forecast {_bias_words(ours['bias'])} what was won."
+        if np.isfinite(ours["bias"])
+        else ""
+    )
+    return [s for s in said if s]
+
+
+def _bias_words(bias: float) -> str:
+    if abs(bias) < 0.0005:
+        return "exactly"
+    return f"{wording.percent(abs(bias))} {'more' if bias > 0 else 'less'} than"
