@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import typer
 
-from data.mapping import load_mapping, read_source
+from data.history import HistoryError
+from data.mapping import MappingError, load_mapping, read_source
+from data.pipeline import CalendarError
 from data.quality import examine
+from data.records import RecordError
+from data.store import StoreError
 from dealcast import __version__, show
 from dealcast.demo import run_demo
-from dealcast.doors import Doors, Kind, UsageError, open_doors
-from dealcast.tasks import backtest_rows, forecast_answer, score_open, score_points
-from models.registry import Version
-from serving.auth import SCOPES, make_key
-from serving.run import serve as run_service
+from dealcast.doors import Kind, UsageError, open_doors
+from dealcast.tasks import (
+    BacktestPlan,
+    backtest_rows,
+    forecast_rows,
+    read_origins,
+    score_open,
+    score_points,
+    write_rows,
+)
+from models.bundle import BundleError
+from models.registry import RegistryError, Version
+from scoring.forecast import ForecastError
+from scoring.points import PointsError
+from serving.app import run as run_service
+from serving.auth import SCOPES, ScopeError, make_key
+from serving.settings import SettingsError
 from training.backtest import BacktestError, summary
 from training.evaluation import plain
+from training.fitting import TrainingError
 from training.report import backtest_report
 from training.walk import Trained, kinds_in
 from training.walk import train as train_models
@@ -62,3 +77,501 @@ Retrain = Annotated[bool, typer.Option("--retrain", help="Train a model as of th
 Hindsight = Annotated[
     bool, typer.Option("--hindsight", help="Let the champion answer although it knows later times.")
 ]
+
+# What a user can cure; everything else is a fault of ours and shows where it happened.
+_TOLD = (
+    BacktestError, BundleError, CalendarError, ForecastError, HistoryError, MappingError,
+    PointsError, RecordError, RegistryError, ScopeError, SettingsError, StoreError,
+    TrainingError, UsageError,
+)  # fmt: skip
+
+
+def _told(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn errors that a user can cure into one line and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except _TOLD as error:
+            show.error(str(error))
+            raise typer.Exit(2) from error
+
+    return wrapped
+
+
+@app.command("import")
+@_told
+def import_(
+    source: Annotated[Path, typer.Argument(help="A folder of files, or one file.")],
+    mapping: Annotated[Path, typer.Option(help="Mapping file (TOML); see docs/mapping.md.")],
+    rejects: Annotated[Path | None, typer.Option(help="Where to write the refused rows.")] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a CRM's files into the store. Importing the same file twice changes nothing."""
+    doors = open_doors(store)
+    show.note(f"reading {source}")
+    imported = read_source(load_mapping(mapping), source, at=doors.clock, environ=os.environ)
+    show.note("storing")
+    written = doors.store.write(imported.tables, at=doors.clock, facts=imported.facts)
+    refused = rejects or Path("var") / f"rejects-{imported.facts.name}.csv"
+    if len(imported.rejects):
+        refused.parent.mkdir(parents=True, exist_ok=True)
+        imported.rejects.write_csv(refused)
+    answer = {
+        "source": imported.facts.name,
+        "files": plain(list(imported.counts)),
+        "store": plain(written),
+        "rejected": len(imported.rejects),
+        "rejects_file": str(refused) if len(imported.rejects) else None,
+        "decisions": list(imported.decisions),
+    }
+    if as_json:
+        show.to_json(answer)
+        return
+    for decision in imported.decisions:
+        show.note(f"  {decision}")
+    show.table(
+        "Rows read",
+        ["file", "use", "read", "stored", "ignored", "duplicates", "after outcome", "rejected"],
+        [
+            [c.file, c.use, c.read, sum(c.stored.values()), sum(c.ignored.values()), c.duplicates,
+             c.after_outcome, c.rejected]
+            for c in imported.counts
+        ],
+    )  # fmt: skip
+    show.table(
+        "Store",
+        ["entity", "new", "changed", "unchanged"],
+        [[name, w.inserted, w.updated, w.unchanged] for name, w in written.items()],
+    )
+    if len(imported.rejects):
+        show.note(f"{len(imported.rejects)} rows were refused; why: {refused}")
+
+
+@app.command()
+@_told
+def check(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """Say what can be learnt from the data, what cannot, and what to fix."""
+    doors = open_doors(store)
+    report = examine(doors.history, doors.calendar)
+    if as_json:
+        show.to_json(report.to_dict())
+    else:
+        show.lines(report.lines())
+
+
+@app.command()
+@_told
+def train(
+    what: Annotated[str, typer.Argument(help="lead, deal or all")] = "all",
+    as_of: AsOf = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train, judge on later data beside the baselines, register, and promote if the gate opens."""
+    doors = open_doors(store)
+    kinds = kinds_in(doors.history) if what == "all" else [_kind(what)]
+    done = train_models(
+        doors.history, doors.registry, kinds, doors.moment(as_of), doors.recipe(seed),
+        doors.reports, trained_at=str(doors.clock.astype("datetime64[s]")) + "Z", say=show.note,
+    )  # fmt: skip
+    if as_json:
+        show.to_json([_trained(t) for t in done])
+        return
+    for trained in done:
+        _show_trained(trained)
+
+
+@app.command()
+@_told
+def backtest(
+    first: Annotated[str | None, typer.Option("--from", help="First origin.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last origin.")] = None,
+    every: Annotated[int, typer.Option(help="Days between origins.")] = 7,
+    origins: Annotated[
+        Path | None, typer.Option(help="File of origins, one a line, instead of --from and --to.")
+    ] = None,
+    horizons: Annotated[str, typer.Option(help="Days ahead, separated by commas.")] = "7,28,91",
+    by: Annotated[str | None, typer.Option(help="owner, team, pipeline, ...")] = None,
+    refit_days: Annotated[float, typer.Option(help="Refit when the model is this old.")] = 7.0,
+    jobs: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
+    html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay forecasts at past dates with models of those dates, beside the naive methods."""
+    doors = open_doors(store)
+    spans = _numbers(horizons, "horizons")
+    if origins is not None:
+        moments = read_origins(doors, origins)
+    else:
+        moments = doors.origins(first, last, every, max(spans))
+    plan = BacktestPlan(moments, spans, by, refit_days, jobs)
+    issued = backtest_rows(
+        doors, plan, lambda steps, total: show.bar(steps, total, "origins refitted")
+    )
+    page = html or doors.reports / "backtest.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    title = f"Back-test, {len(moments)} origins"
+    page.write_text(backtest_report(issued, title, currency=doors.history.currency), "utf-8")
+    table = summary(issued)
+    if as_json:
+        show.to_json(
+            {"currency": doors.history.currency, "summary": plain(table), "issued": plain(issued)}
+        )
+        return
+    show.table(
+        f"{title} (CRPS as a share of the mean actual; smaller is better)",
+        ["method", "horizon, days", "n", "CRPS", "bias", "80 % range holds", "its width"],
+        [
+            [r["method"], "all" if r["horizon"] is None else f"{r['horizon']:g}", r["n"],
+             f"{r['crps']:.3f}", f"{r['bias']:+.3f}", show.share(r["coverage"]["0.8"]),
+             f"{r['width']:.2f}"]
+            for r in table
+        ],
+    )  # fmt: skip
+    show.note(f"page: {page}")
+
+
+@app.command()
+@_told
+def score(
+    what: Annotated[str, typer.Argument(help="leads or deals")],
+    as_of: AsOf = None,
+    points: Annotated[
+        Path | None,
+        typer.Option(help="File with id, as_of, horizon (days): one probability for each line."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write here: .csv, .json or .parquet.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="csv, json or parquet.")] = None,
+    explain: Annotated[bool, typer.Option(help="With reasons.")] = False,
+    retrain: Retrain = False,
+    refit_days: Annotated[
+        float, typer.Option(help="With --retrain: one model for points this many days apart.")
+    ] = 7.0,
+    hindsight: Hindsight = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score all open leads or deals, or many points in time at once."""
+    doors = open_doors(store)
+    kind = _kind(what.removesuffix("s"))
+    if points is not None:
+        rows = score_points(
+            doors, kind, points, hindsight=hindsight, retrain=retrain, refit_days=refit_days,
+            say=show.note,
+        )  # fmt: skip
+    else:
+        rows = score_open(
+            doors, kind, doors.moment(as_of), explain=explain, hindsight=hindsight,
+            retrain=retrain, say=show.note,
+        )  # fmt: skip
+    if output is not None:
+        write_rows(rows, output, form)
+        show.note(f"{len(rows)} rows in {output}")
+    if as_json:
+        show.to_json(rows)
+    elif output is None:
+        _show_scores(rows, kind, points is not None)
+
+
+@app.command()
+@_told
+def forecast(
+    period: Annotated[str, typer.Option(help="week, month or quarter")] = "month",
+    by: Annotated[str | None, typer.Option(help="owner, team, pipeline, product, ...")] = None,
+    horizon: Annotated[
+        int | None, typer.Option(help="How many periods, the one in progress included.")
+    ] = None,
+    days: Annotated[
+        float | None, typer.Option(help="Instead of periods: one window of so many days.")
+    ] = None,
+    levels: Annotated[str, typer.Option(help="Levels of the ranges.")] = ".5,.8,.95",
+    as_of: AsOf = None,
+    retrain: Retrain = False,
+    hindsight: Hindsight = False,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Forecast won revenue: won to date, from open deals, from deals still to come."""
+    doors = open_doors(store)
+    answer = forecast_rows(
+        doors, doors.moment(as_of), period=period, by=by, horizon=horizon, days=days,
+        levels=_numbers(levels, "levels"), hindsight=hindsight, retrain=retrain, say=show.note,
+    )  # fmt: skip
+    if as_json:
+        show.to_json(answer)
+        return
+    show.table(
+        f"Won revenue, {answer['currency']}, as of {answer['as_of']}"
+        + (" (with hindsight)" if answer["hindsight"] else ""),
+        ["period", "group", "low 10 %", "expected", "high 90 %", "won", "open deals",
+         "new business", "target", "reaches it"],
+        [
+            [c["period"], c["group"], show.money(c["quantiles"].get("0.1")), show.money(c["mean"]),
+             show.money(c["quantiles"].get("0.9")),
+             *(show.money(c["components"][k]) for k in ("won", "open", "new")),
+             show.money(c["target"]), show.share(c["probability_of_target"])]
+            for c in answer["periods"]
+        ],
+    )  # fmt: skip
+    for cell in answer["periods"][:1]:
+        for c in cell["coverage"]:
+            if c["measured"] is not None:
+                show.note(
+                    f"ranges of {show.share(c['level'])} held {show.share(c['measured'])} in "
+                    f"{c['n']} back-tests"
+                )
+    for warning in answer["warnings"]:
+        show.note(f"note: {warning}")
+
+
+@app.command()
+@_told
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    store: StoreUrl = None,
+) -> None:
+    """Serve the API."""
+    doors = open_doors(store)
+    doors.store.close()
+    run_service(doors.serving(host, port))
+
+
+@app.command()
+@_told
+def demo(
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop before serving.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where the demo lives.")] = Path("var/demo"),
+) -> None:
+    """Make a sample CRM, train, back-test, forecast, and serve it until Ctrl-C."""
+    run_demo(folder, serve=not no_serve)
+
+
+@app.command()
+def version() -> None:
+    """Print the program's version."""
+    typer.echo(__version__)
+
+
+@models_app.command("list")
+@_told
+def models_list(as_json: AsJson = False) -> None:
+    """All versions, newest first."""
+    doors = open_doors()
+    found = [v for kind in get_args(Kind) for v in doors.registry.versions(kind)]
+    if as_json:
+        show.to_json([plain(v) for v in found])
+        return
+    show.table(
+        "Models",
+        ["model", "version", "aliases", "trained through", "log loss", "baseline"],
+        [
+            [v.name, v.version, ", ".join(v.aliases), v.trained_through,
+             _figure(v, "served_log_loss"),
+             _figure(v, "stage_rate_log_loss") or _figure(v, "base_rate_log_loss")]
+            for v in found
+        ],
+    )  # fmt: skip
+
+
+@models_app.command("show")
+@_told
+def models_show(kind: str, which: str = "champion", as_json: AsJson = False) -> None:
+    """One version: champion, challenger, previous or a number."""
+    found = open_doors().registry.find(_kind(kind), which)
+    if as_json:
+        show.to_json(plain(found))
+        return
+    show.table(
+        f"{found.name} version {found.version} ({', '.join(found.aliases) or 'no alias'}), "
+        f"trained through {found.trained_through}",
+        ["metric", "value"],
+        [[name, f"{value:.4f}"] for name, value in sorted(found.metrics.items())],
+    )
+
+
+@models_app.command("promote")
+@_told
+def models_promote(kind: str, version: str) -> None:
+    """Make a version the champion; the old champion becomes previous."""
+    found = open_doors().registry.promote(_kind(kind), version)
+    show.note(f"{found.name} version {found.version} is the champion now")
+
+
+@models_app.command("rollback")
+@_told
+def models_rollback(kind: str) -> None:
+    """Make the previous champion the champion again."""
+    found = open_doors().registry.rollback(_kind(kind))
+    show.note(f"{found.name} version {found.version} is the champion again")
+
+
+@keys_app.command("create")
+@_told
+def keys_create(
+    name: str,
+    scopes: Annotated[str, typer.Option(help=f"Separated by commas: {', '.join(SCOPES)}.")],
+    store: StoreUrl = None,
+) -> None:
+    """Make a key. The token is printed once and kept nowhere."""
+    doors = open_doors(store)
+    token, key = make_key(name, [s.strip() for s in scopes.split(",")], doors.clock)
+    doors.store.create_key(key)
+    typer.echo(token)
+
+
+@keys_app.command("list")
+@_told
+def keys_list(store: StoreUrl = None, as_json: AsJson = False) -> None:
+    """All keys, without their secrets."""
+    found = open_doors(store).store.list_keys()
+    rows = [
+        {
+            "key_id": k.key_id, "name": k.name, "scopes": list(k.scopes),
+            **{t: _time_or_none(getattr(k, t))
+               for t in ("created_at", "expires_at", "last_used_at", "revoked_at")},
+        }
+        for k in found
+    ]  # fmt: skip
+    if as_json:
+        show.to_json(rows)
+        return
+    names = ["key_id", "name", "scopes", "created_at", "last_used_at", "revoked_at"]
+    show.table(
+        "Keys",
+        [n.replace("_", " ") for n in names],
+        [[", ".join(r[n]) if n == "scopes" else r[n] for n in names] for r in rows],
+    )
+
+
+@keys_app.command("revoke")
+@_told
+def keys_revoke(key_id: str, store: StoreUrl = None) -> None:
+    """Take a key out of use."""
+    doors = open_doors(store)
+    if not doors.store.revoke_key(key_id, doors.clock):
+        raise UsageError(f"there is no key {key_id!r}; see `dealcast keys list`")
+    show.note(f"key {key_id} is revoked")
+
+
+@db_app.command("upgrade")
+@_told
+def db_upgrade(store: StoreUrl = None) -> None:
+    """Bring the store to the newest schema."""
+    doors = open_doors(store)
+    doors.store.ping()
+    show.note(f"{doors.store.url} is at the newest schema")
+
+
+def _kind(text: str) -> Kind:
+    if text == "lead":
+        return "lead"
+    if text == "deal":
+        return "deal"
+    raise UsageError(f"{text!r} is not a kind of record; allowed: lead, deal")
+
+
+def _numbers(text: str, name: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError:
+        raise UsageError(f"{name} is {text!r}; allowed: numbers separated by commas") from None
+
+
+def _figure(version: Version, name: str) -> str:
+    value = version.metrics.get(name)
+    return "" if value is None else f"{value:.4f}"
+
+
+def _time_or_none(moment: np.datetime64) -> str | None:
+    return None if np.isnat(moment) else str(moment.astype("datetime64[s]")) + "Z"
+
+
+def _trained(trained: Trained) -> dict[str, Any]:
+    return {
+        "model": trained.version.name,
+        "version": trained.version.version,
+        "promoted": trained.promoted,
+        "trained_through": trained.version.trained_through,
+        "evaluation": plain(trained.run.evaluation),
+        "forecast": plain(summary(trained.run.issued)),
+        "checks": plain(trained.run.checks),
+        "notes": list(trained.run.notes),
+        "report": str(trained.report),
+    }
+
+
+def _show_trained(trained: Trained) -> None:
+    evaluation = trained.run.evaluation
+    if evaluation is not None:
+        show.table(
+            f"{evaluation.what}, {evaluation.n:,} landmarks of {evaluation.records:,} records, "
+            f"{evaluation.start[:10]} to {evaluation.stop[:10]}, "
+            f"{show.share(evaluation.base_rate)} happened",
+            ["arm", "log loss", "Brier", "AUC", "mean p", "slope", "intercept"],
+            [
+                [a["name"], f"{a['log_loss']:.4f}", f"{a['brier']:.4f}", f"{a['auc']:.3f}",
+                 show.share(a["mean_probability"]),
+                 _line(a, "slope"), _line(a, "intercept")]
+                for a in evaluation.arms
+            ],
+        )  # fmt: skip
+    rows = [r for r in summary(trained.run.issued) if r["horizon"] is None]
+    if rows:
+        show.table(
+            "Forecast, all back-tested horizons",
+            ["method", "n", "CRPS / mean actual", "bias", "80 % range holds"],
+            [
+                [r["method"], r["n"], f"{r['crps']:.3f}", f"{r['bias']:+.3f}",
+                 show.share(r["coverage"]["0.8"])]
+                for r in rows
+            ],
+        )  # fmt: skip
+    for c in trained.run.checks:
+        verdict = {True: "passed", False: "failed", None: "not judged"}[c.passed]
+        show.note(f"{c.code} {verdict}: {c.text}")
+    for note in trained.run.notes:
+        show.note(f"note: {note}")
+    show.note(f"report: {trained.report}")
+
+
+def _line(arm: dict[str, Any], name: str) -> str:
+    line = arm["calibration"]
+    if line[name] is None:
+        return ""
+    return f"{line[name]:.2f} +- {line[name + '_error']:.2f}"
+
+
+def _show_scores(rows: list[dict[str, Any]], kind: Kind, points: bool) -> None:
+    most = 25
+    if points:
+        show.table(
+            f"{len(rows):,} points",
+            ["id", "as of", "horizon, days", "probability"],
+            [[r["id"], r["as_of"], f"{r['horizon']:g}", f"{r['probability']:.4f}"]
+             for r in rows[:most]],
+        )  # fmt: skip
+    else:
+        name = "probability" if kind == "lead" else "probability_won"
+        show.table(
+            f"{len(rows):,} open {kind}s, highest first",
+            ["id", "probability", "score", "grade", "why"],
+            [
+                [r[f"{kind}_id"], f"{r[name]:.3f}", r["score"], r["grade"],
+                 r["reasons"][0]["text"] if r["reasons"] else ""]
+                for r in rows[:most]
+            ],
+        )  # fmt: skip
+    if len(rows) > most:
+        show.note(f"... and {len(rows) - most:,} more; --output FILE writes them all")
+
+
+def main() -> None:
+    """Run the command line."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    app()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -146,6 +146,30 @@ class Doors:
             # The champion speaks for any moment it did not look past.
             version = champion if champion.trained_through <= through else known
         return bundle_of(files.load(self.registry.folder(version))).versioned(version.version)
+
+
+    def origins(
+        self, first: str | None, last: str | None, every: int, horizon: float
+    ) -> list[np.datetime64]:
+        """Origins of a back-test, midnights of the organisation every so many days.
+
+        By default the last 12 weeks whose outcome is known over the whole horizon.
+        """
+        if every < 1:
+            raise UsageError(f"every is {every} days; allowed: 1 or more")
+        end = min(self.history.observed_until, int(self.clock.astype(np.int64)))
+        newest = np.datetime64(end - int(horizon * 86_400_000_000), "us")
+        stop = newest if last is None else self.moment(last)
+        start = stop - np.timedelta64(12 * 7, "D") if first is None else self.moment(first)
+        if first is None:
+            start = self.calendar.midnight(self.calendar.day_of(start))
+        days = np.arange(0, int((stop - start) / np.timedelta64(1, "D")) + 1, every)
+        return [start + np.timedelta64(int(d), "D") for d in days]
+
+    def serving(self, host: str | None, port: int | None) -> Settings:
+        """The settings with another address."""
+        changed = {k: v for k, v in (("host", host), ("port", port)) if v is not None}
+        return replace(self.settings, **changed)  # type: ignore[arg-type]
 
 
 def open_doors(store: str | None = None) -> Doors:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-__all__ = ["bar", "money", "note", "share", "table", "to_json"]
+__all__ = ["bar", "error", "lines", "money", "note", "share", "table", "to_json"]
 
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -35,7 +35,18 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 def note(text: str) -> None:
     """Tell what is going on, apart from the answer."""
-    _err.print(text)
+    _err.print(text, markup=False)
+
+
+def error(text: str) -> None:
+    """Say what went wrong."""
+    _err.print(f"error: {text}", style="red", markup=False)
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Print lines as they are."""
+    for text in texts:
+        _out.print(text, markup=False)
 
 
 def bar(steps: Iterator[Any], total: int, what: str) -> Iterator[Any]:

@@ -408,7 +408,7 @@ class Desk:
         """Keep answers as given out."""
         if not answers:
             return
-        self._store.issuescores_of(
+        self._store.issue_scores(
             [
                 IssuedScore(
                     kind,

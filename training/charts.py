@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -126,9 +127,9 @@ def fan_chart(issued: Sequence[Issued], currency: str = "") -> FanChart:
     values = [v for i in rows for v in (i.quantiles["0.025"], i.quantiles["0.975"], i.actual)]
     grid = nice_ticks(min(0.0, *values), max(values) if max(values) > 0 else 1.0)
     days = [float((i.origin - rows[0].origin) / _DAY) for i in rows]
-    gap = min((b - a for a, b in zip(days, days[1:], strict=False) if b > a), default=1.0)
+    gap = min((b - a for a, b in pairwise(days) if b > a), default=1.0)
     per_day = (frame.right - frame.left) / (days[-1] + gap)
-    width = min(0.8 * gap * per_day, 26.0)
+    width = min(0.8 * gap * per_day, 38.0)
 
     def across(days_in: float) -> float:
         return round(frame.left + (days_in + gap / 2) * per_day, 1)
@@ -157,7 +158,7 @@ def fan_chart(issued: Sequence[Issued], currency: str = "") -> FanChart:
 
 def reliability_chart(bands: Sequence[Mapping[str, Any]]) -> ReliabilityChart:
     """Place the bands of a reliability table (shares, 0-1)."""
-    frame = Frame(420, 400, 60, 408, 12, 350)
+    frame = Frame(430, 400, 60, 404, 12, 350)
 
     def across(share: float) -> float:
         return round(frame.left + share * (frame.right - frame.left), 1)

@@ -126,7 +126,9 @@ def training_report(run: Run) -> str:
         evaluation=evaluation,
         in_short=[] if evaluation is None else _in_short(evaluation),
         arms=_ARMS,
-        best_arm=_best(evaluation),
+        best_figure=_best(evaluation),
+        # Where a source has no times, its dates are invented and only their order means something.
+        dated=not (isinstance(run.bundle, LeadBundle) and run.bundle.horizon == 0),
         reliability=_reliability(evaluation),
         stages=_stages(run.bundle),
         forecasts=_forecasts(run.issued, run.bundle.manifest.currency),
@@ -190,10 +192,11 @@ def _verdict(run: Run) -> _Verdict:
 def _facts(bundle: DealBundle | LeadBundle) -> list[tuple[str, str]]:
     """What the bundle was made from, label by label."""
     manifest = bundle.manifest
-    facts = [
-        ("Model", manifest.name + (f", version {manifest.version}" if manifest.version else "")),
-        ("Knew of events up to", wording.moment(manifest.trained_through)),
-    ]
+    facts = [("Model", manifest.name + (f", version {manifest.version}" * bool(manifest.version)))]
+    if isinstance(bundle, LeadBundle) and bundle.horizon == 0:
+        facts.append(("Dates", "the source has none: only the order of entry is known"))
+    else:
+        facts.append(("Knew of events up to", wording.moment(manifest.trained_through)))
     if manifest.trained_at:
         facts.append(("Trained at", wording.moment(manifest.trained_at)))
     facts += _deal_facts(bundle) if isinstance(bundle, DealBundle) else _lead_facts(bundle)
@@ -233,7 +236,7 @@ def _lead_facts(bundle: LeadBundle) -> list[tuple[str, str]]:
         (
             "Learnt from",
             f"{wording.count(evidence.examples)} landmarks of leads whose outcome is known; the "
-            f"rarer outcome stands behind {wording.count(evidence.minority)} of them",
+            f"rarer outcome came {wording.count(evidence.minority)} times",
         ),
         ("Method", _mixture({name: weight for name, weight, _ in bundle.model.arms})),
         ("Share of prior in the base rate", wording.percent(evidence.prior_share)),
@@ -243,8 +246,6 @@ def _lead_facts(bundle: LeadBundle) -> list[tuple[str, str]]:
     else:
         won = f"a model of its own, from {wording.count(bundle.win.evidence.examples)} closed deals"
     facts.append(("Won once qualified", won))
-    if bundle.horizon == 0:
-        facts.append(("Dates", "this source has none: they tell the order of entry and no more"))
     return facts
 
 
@@ -259,8 +260,8 @@ def _in_short(evaluation: Evaluation) -> list[str]:
     """The evaluation in sentences."""
     served, *others = evaluation.arms
     said = [
-        f"Log loss {wording.number(served['log_loss'])}, {_gap(served, arm)} that of the "
-        f"{arm['name']} ({wording.number(arm['log_loss'])})."
+        f"Log loss {wording.number(served['log_loss'])}, {_gap(served, arm)} that of "
+        f"“{arm['name']}” ({wording.number(arm['log_loss'])})."
         for arm in others
     ]
     said.append(
@@ -302,16 +303,12 @@ def _slope_words(line: dict[str, Any]) -> str:
     )  # fmt: skip
 
 
-def _best(evaluation: Evaluation | None) -> dict[str, str]:
-    """Name of the best arm by measure."""
+def _best(evaluation: Evaluation | None) -> dict[str, float]:
+    """The best figure among the arms, by measure."""
     if evaluation is None:
         return {}
-    arms = evaluation.arms
-    return {
-        "log_loss": min(arms, key=lambda a: float(a["log_loss"]))["name"],
-        "brier": min(arms, key=lambda a: float(a["brier"]))["name"],
-        "auc": max(arms, key=lambda a: float(a["auc"]))["name"],
-    }
+    choose = {"log_loss": min, "brier": min, "auc": max}
+    return {m: pick(float(a[m]) for a in evaluation.arms) for m, pick in choose.items()}
 
 
 def _reliability(evaluation: Evaluation | None) -> Any:
@@ -349,13 +346,16 @@ def _forecasts(issued: Sequence[Issued], currency: str) -> _Forecasts | None:
 
 
 def _block(table: Sequence[dict[str, Any]], horizon: float | None) -> _Block:
-    rows = [
-        {**r, "held": _Coverage.of(0.8, r["coverage"]["0.8"], r["n"])}
-        for r in table
-        if r["horizon"] == horizon
-    ]
+    rows = [_shown(r) for r in table if r["horizon"] == horizon]
     rows.sort(key=lambda r: float(r["crps"]))
     return _Block(horizon, rows[0]["mean_actual"], max(r["n"] for r in rows), rows)
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of `summary` with its coverage; shares of nothing won are left out."""
+    held = _Coverage.of(0.8, row["coverage"]["0.8"], row["n"])
+    gone = {} if row["mean_actual"] else {"crps": np.nan, "bias": np.nan}
+    return {**row, **gone, "held": held}
 
 
 def _held(table: Sequence[dict[str, Any]]) -> list[tuple[float | None, list[_Coverage]]]:
@@ -380,9 +380,7 @@ def _groups(issued: Sequence[Issued]) -> list[dict[str, Any]]:
     for group in sorted({i.group for i in issued} - {WHOLE}):
         part = [i for i in issued if i.group == group and i.method == _SERVED]
         rows += [
-            {**r, "group": group, "held": _Coverage.of(0.8, r["coverage"]["0.8"], r["n"])}
-            for r in summary(part, group)
-            if r["horizon"] is None
+            {**_shown(r), "group": group} for r in summary(part, group) if r["horizon"] is None
         ]
     return sorted(rows, key=lambda r: -float(r["mean_actual"]))
 
@@ -391,7 +389,7 @@ def _forecasts_in_short(blocks: Sequence[_Block]) -> list[str]:
     """The back-test in sentences; `blocks` end with all horizons together."""
     total = blocks[-1]
     ours = next((r for r in total.rows if r["method"] == _SERVED), None)
-    if ours is None:
+    if ours is None or not total.mean_actual:
         return []
     others = [r for r in total.rows if r["method"] != _SERVED]
     each = [b for b in blocks if b.horizon is not None]
@@ -404,19 +402,16 @@ def _forecasts_in_short(blocks: Sequence[_Block]) -> list[str]:
             if others
             else ". "
         )
-        + f"It is the lowest at {first} of {len(each)} horizons."
+        + f"{_SERVED} has the smallest error at {first} of {len(each)} "
+        + ("horizon." if len(each) == 1 else "horizons.")
     ]
     held: _Coverage = ours["held"]
     said.append(
         f"What was won lay inside the 80\u00a0% range in {held.hits} of {held.n} forecasts "
         f"({wording.percent(held.share, 2)})."
     )
-    said.append(
-        f"On average it forecast {_bias_words(ours['bias'])} what was won."
-        if np.isfinite(ours["bias"])
-        else ""
-    )
-    return [s for s in said if s]
+    said.append(f"On average it forecast {_bias_words(ours['bias'])} what was won.")
+    return said
 
 
 def _bias_words(bias: float) -> str:

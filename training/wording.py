@@ -8,8 +8,8 @@ import numpy as np
 
 __all__ = ["compact", "count", "day", "moment", "money", "number", "percent", "ratio_error"]
 
-_MISSING = "–"
-_MINUS = "−"
+_MISSING = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _SUFFIXES = ((1e9, "bn"), (1e6, "M"), (1e3, "k"))
 
@@ -19,8 +19,8 @@ def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
 
     Examples
     --------
-    >>> number(1543421.3), number(0.48373), number(-2.5, sign=True), number(None)
-    ('1,540,000', '0.484', '−2.50', '–')
+    >>> number(1543421.3), number(0.48373), number(2.5, sign=True), number(9.996)
+    ('1,540,000', '0.484', '+2.50', '10.0')
     """
     if value is None or not math.isfinite(value):
         return _MISSING
@@ -46,12 +46,12 @@ def count(value: float | None) -> str:
 
 
 def percent(share: float | None, digits: int = 3, *, sign: bool = False) -> str:
-    """A share as per cent, with a space that does not break.
+    r"""A share as per cent, with a space that does not break.
 
     Examples
     --------
-    >>> percent(0.31117), percent(0.00134), percent(-0.0939, sign=True), percent(1.0)
-    ('31.1 %', '0.134 %', '−9.39 %', '100 %')
+    >>> percent(0.31117), percent(0.00134), percent(0.0939, sign=True), percent(1.0)
+    ('31.1\xa0%', '0.134\xa0%', '+9.39\xa0%', '100\xa0%')
     """
     if share is None or not math.isfinite(share):
         return _MISSING
@@ -59,12 +59,12 @@ def percent(share: float | None, digits: int = 3, *, sign: bool = False) -> str:
 
 
 def ratio_error(ratio: float | None) -> str:
-    """Predicted / actual as what was predicted too much or too little.
+    r"""Predicted / actual as what was predicted too much or too little.
 
     Examples
     --------
     >>> ratio_error(1.44), ratio_error(0.9), ratio_error(1.001)
-    ('44 % too much', '10 % too little', 'about right')
+    ('44\xa0% too much', '10\xa0% too little', 'about right')
     """
     if ratio is None or not math.isfinite(ratio):
         return _MISSING
@@ -75,24 +75,24 @@ def ratio_error(ratio: float | None) -> str:
 
 
 def money(value: float | None, currency: str = "") -> str:
-    """An amount with its currency, where that is known.
+    r"""An amount with its currency, where that is known.
 
     Examples
     --------
     >>> money(1543421.3, "EUR")
-    '1,540,000 EUR'
+    '1,540,000\xa0EUR'
     """
     text = number(value)
     return f"{text}\u00a0{currency}" if currency and text != _MISSING else text
 
 
 def compact(value: float, digits: int = 3) -> str:
-    """A short number for an axis.
+    r"""A short number for an axis.
 
     Examples
     --------
-    >>> compact(1_500_000), compact(2_000), compact(0), compact(-40)
-    ('1.5 M', '2 k', '0', '−40')
+    >>> compact(1_500_000), compact(2_000), compact(0)
+    ('1.5\xa0M', '2\xa0k', '0')
     """
     size = abs(value)
     scale, suffix = next(((s, n) for s, n in _SUFFIXES if size >= s), (1.0, ""))
@@ -101,24 +101,24 @@ def compact(value: float, digits: int = 3) -> str:
 
 
 def day(at: np.datetime64 | str) -> str:
-    """A date, whatever the machine's language.
+    r"""A date, whatever the machine's language.
 
     Examples
     --------
     >>> day(np.datetime64("2012-01-15T08:30"))
-    '15 Jan 2012'
+    '15\xa0Jan\xa02012'
     """
     year, month, number_of_day = str(_parsed(at).astype("datetime64[D]")).rsplit("-", 2)
     return f"{int(number_of_day)}\u00a0{_MONTHS[int(month) - 1]}\u00a0{year}"
 
 
 def moment(at: np.datetime64 | str) -> str:
-    """A date with its time of day in UTC; a dash where there is none.
+    r"""A date with its time of day in UTC; a dash where there is none.
 
     Examples
     --------
     >>> moment("2012-01-15T08:30:00Z")
-    '15 Jan 2012, 08:30 UTC'
+    '15\xa0Jan\xa02012, 08:30\xa0UTC'
     """
     if isinstance(at, str) and not at:
         return _MISSING
