@@ -36,8 +36,8 @@ def _without_creation(view: View) -> Finding | None:
         return None
     return view.finding(
         graded(n / len(view), 0.2),
-        f"{number_text(n)} of {number_text(len(view))} {view.noun} have no creation time "
-        f"({share_text(n, len(view))}); they stay outside timing, training and back-tests",
+        f"{number_text(n)} of {view.count(len(view))} without a creation time "
+        f"({share_text(n, len(view))}): outside of timing, training and back-tests",
         "map created_at to the time the record entered the CRM; where the source keeps none, the "
         "first time of its history will do",
         examples=lost,
@@ -50,14 +50,14 @@ def _closed_without_time(view: View) -> Finding | None:
     decided = view.outcome != OPEN
     events = view.ledger.outcomes
     silent = decided & (events.start[1:] == events.start[:-1])
-    n = int(silent.sum())
+    n, total = int(silent.sum()), int(decided.sum())
     if n == 0:
         return None
     field = "closed_at" if view.side == "deal" else "qualified_at and disqualified_at"
     return view.finding(
-        graded(n / decided.sum(), 0.05, 0.0),
-        f"{number_text(n)} of {number_text(int(decided.sum()))} closed {view.noun} do not say when "
-        f"they closed ({share_text(n, int(decided.sum()))}); to the models they look open for ever",
+        graded(n / total, 0.05, 0.0),
+        f"{number_text(n)} of {number_text(total)} closed {view.noun} without the time of closing "
+        f"({share_text(n, total)}): to the models they look open for ever",
         f"map {field}; without it, the time of the last stage change or of the last modification "
         "is a fair stand-in",
         examples=silent,
@@ -66,14 +66,14 @@ def _closed_without_time(view: View) -> Finding | None:
 
 
 def _closed_before_created(view: View) -> Finding | None:
-    both = view.timed & view.closed
-    bad = both & (view.closed_at < view.created)
+    both = view.timed & (view.row_closed_at != NEVER)
+    bad = both & (view.row_closed_at < view.created)
     n = int(bad.sum())
     if n == 0:
         return None
     return view.finding(
         graded(n / both.sum(), 0.05, 0.0),
-        f"{number_text(n)} {view.noun} closed before they were created",
+        f"{view.count(n)} closed before being created",
         "see whether the two columns are swapped, read with different date orders or time zones, "
         "or whether created_at is the moment of an import into the CRM",
         examples=bad,
@@ -95,7 +95,7 @@ def _history_before_creation(view: View) -> Finding | None:
         return None
     return view.finding(
         graded(n / len(view), 1.1),
-        f"{number_text(n)} {view.noun} have stage or field changes before their creation",
+        f"{view.count(n)} with stage or field changes before the creation",
         "created_at is probably the moment of an import into the CRM: map the first time of the "
         "history instead; or the two files are in different time zones",
         examples=early,
@@ -130,8 +130,8 @@ def _clock_runs_backwards(view: View) -> Finding | None:
     concerned = np.unique(np.concatenate(rows))
     return view.finding(
         graded(n / total, 0.2),
-        f"{number_text(n)} events about {view.noun} were written before they happened "
-        "(recorded_at lies before their own time)",
+        f"events about {view.noun} written before they happened: {number_text(n)} (recorded_at "
+        "lies before the event's own time)",
         "see whether the two columns are in different time zones, or swapped; leave recorded_at "
         "out if it is not the time of writing",
         examples=concerned[concerned >= 0],
@@ -176,8 +176,9 @@ def _chain_breaks(view: View) -> Finding | None:
         return None
     return view.finding(
         graded(n / told.sum(), 1.1, 0.02),
-        f"{number_text(n)} of {number_text(int(told.sum()))} moves leave a stage that the record "
-        f"was not in ({share_text(n, int(told.sum()))}): moves are missing, or out of order",
+        f"{number_text(n)} of {number_text(int(told.sum()))} moves between stages begin in a stage "
+        f"that the record was not in ({share_text(n, int(told.sum()))}): some are missing, or out "
+        "of order",
         "import all stage changes; where several happen at the same moment, map `sequence` to "
         "their order in the source",
         examples=np.unique(rows[1:][broken]),
@@ -194,8 +195,8 @@ def _history_ends_otherwise(view: View) -> Finding | None:
         return None
     return view.finding(
         graded(n / len(view), 0.05, 0.0),
-        f"{number_text(n)} {view.noun} end otherwise in their history than in their own row (closed "
-        "here, open there, or won against lost)",
+        f"{view.count(n, 'ends', 'end')} otherwise in the history than in the record's own row "
+        "(closed here, open there, or won against lost)",
         "see whether moves after the closing are real reopenings, whether the kinds of the stages "
         "are right, and whether both files were exported at the same moment",
         examples=bad,
@@ -219,8 +220,7 @@ def _after_the_export(view: View) -> Finding | None:
         return None
     return view.finding(
         graded(n / len(view), 0.05, 0.0),
-        f"{number_text(n)} {view.noun} were created, moved or closed after the moment that their "
-        "source shows",
+        f"{view.count(n)} created, moved or closed after the moment that the source shows",
         "set exported_at to when the files were written, check the time zone, and do not map an "
         "expected date to closed_at",
         examples=late,
@@ -239,8 +239,7 @@ def _dates_for_missing(view: View) -> Finding | None:
     first = int(min(view.created[bad].min(), view.closed_at[bad].min()))
     return view.finding(
         graded(n / len(view), 0.05, 0.0),
-        f"{number_text(n)} {view.noun} have a time like {date_text(first)}, which stands for a "
-        "missing one",
+        f"{view.count(n)} with a time like {date_text(first)}, which stands for a missing one",
         "list such values under `missing` of the file in the mapping",
         examples=bad,
         records=n,
@@ -278,8 +277,8 @@ def _pseudo_times(view: View) -> Finding | None:
         return None
     return view.finding(
         "info",
-        f"times of {view.noun} were made from the order of the rows: the order is right, durations, "
-        "weekdays and periods mean nothing",
+        f"times of {view.noun} were made from the order of the rows: the order is right, "
+        "durations, weekdays and periods mean nothing",
         "map real times if the source has them; without them there is no forecast and no time to "
         "close, only a probability",
     )

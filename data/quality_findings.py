@@ -122,7 +122,7 @@ class View:
     @property
     def timed(self) -> BoolArray:
         """Whether the creation is known."""
-        return self.created != NEVER
+        return np.asarray(self.created != NEVER)
 
     @cached_property
     def outcome(self) -> IntArray:
@@ -143,6 +143,16 @@ class View:
         return np.where(self.last_event != OPEN, events.at[self._closing], NEVER)
 
     @cached_property
+    def row_closed_at(self) -> IntArray:
+        """The closing time in the record's own row, whatever its history says; NEVER for none."""
+        table = self.table
+        if self.side == "deal":
+            told = table["closed_at"]
+        else:
+            told = np.where(self.outcome == WON, table["qualified_at"], table["disqualified_at"])
+        return np.where(self.outcome != OPEN, micros(told), NEVER)
+
+    @cached_property
     def _closing(self) -> IntArray:
         start = self.ledger.outcomes.start
         return self.ledger.outcomes.latest(start[:-1], start[1:])
@@ -150,17 +160,17 @@ class View:
     @cached_property
     def closed(self) -> BoolArray:
         """Whether the closing is known, and its time."""
-        return self.closed_at != NEVER
+        return np.asarray(self.closed_at != NEVER)
 
     @cached_property
     def still_open(self) -> BoolArray:
         """Open now, and neither deleted nor merged."""
-        return (self.outcome == OPEN) & (self.ledger.gone_at > self.until)
+        return np.asarray((self.outcome == OPEN) & (self.ledger.gone_at > self.until))
 
     @cached_property
     def cycles(self) -> FloatArray:
         """Days from creation to closing, shape (n,); NaN unless both are known and in order."""
-        fair = self.timed & self.closed & (self.closed_at >= self.created)
+        fair: BoolArray = self.timed & self.closed & (self.closed_at >= self.created)
         return np.where(fair, np.where(fair, self.closed_at - self.created, 0) / DAY, np.nan)
 
     @cached_property
@@ -197,6 +207,11 @@ class View:
         """Positions of records by id, -1 for none."""
         place = self.ledger.row_of
         return np.fromiter((place.get(str(i), -1) for i in ids), dtype=np.int64, count=len(ids))
+
+    def count(self, n: int, one: str = "", many: str = "") -> str:
+        """A number of these records, and the verb that fits it: "1 deal has", "20 deals have"."""
+        noun, verb = (self.side, one) if n == 1 else (self.noun, many)
+        return f"{number_text(n)} {noun} {verb}".strip()
 
     def examples(self, which: npt.NDArray[Any]) -> list[str]:
         """The first few ids where `which` (a mask, or positions) says."""
@@ -282,7 +297,13 @@ def number_text(value: float) -> str:
 
 
 def share_text(part: float, whole: float) -> str:
-    """A share in percent that is never rounded to none or all of it."""
+    """A share in percent that is never rounded to none or all of it.
+
+    Examples
+    --------
+    >>> share_text(1, 3), share_text(1, 5000), share_text(0, 10), share_text(9, 10)
+    ('33.3 %', 'under 0.1 %', '0 %', '90 %')
+    """
     percent = 100.0 * part / whole
     if 0 < percent < 0.1:
         return "under 0.1 %"

@@ -19,6 +19,7 @@ __all__ = ["FLOW_CHECKS"]
 
 _MINUTE = 60_000_000  # microseconds
 _FEW_OUTCOMES = 30
+_INSTANT = 10 / 1440  # days
 
 
 def _bursts(view: View, times: IntArray) -> tuple[BoolArray, IntArray, IntArray] | None:
@@ -48,13 +49,14 @@ def _bursts(view: View, times: IntArray) -> tuple[BoolArray, IntArray, IntArray]
 def _moment_text(view: View, moment: int, times: IntArray) -> str:
     if view.tick(times) == DAY:
         return date_text(moment)
-    return f"{np.datetime64(int(moment), 'm')!s}Z".replace("T", " ") if moment < 0 else (
-        str(np.datetime64(int(moment), "us").astype("datetime64[m]")).replace("T", " ") + " UTC"
-    )
+    minute = np.datetime64(int(moment), "us").astype("datetime64[m]")
+    return str(minute).replace("T", " ") + " UTC"
 
 
 def _bulk_closings(view: View) -> Finding | None:
-    found = _bursts(view, view.closed_at)
+    # What closes within minutes of its creation came in as it is: no bulk closing.
+    slow = np.where(view.cycles < _INSTANT, NEVER, view.closed_at)
+    found = _bursts(view, slow)
     if found is None:
         return None
     inside, starts, sizes = found
@@ -62,18 +64,22 @@ def _bulk_closings(view: View) -> Finding | None:
     step = DAY if view.tick(view.closed_at) == DAY else 5 * _MINUTE
     at = np.where(view.closed, view.closed_at, 0)
     largest = inside & (at // step == starts[0] // step)
-    lost = int((inside & (view.last_event == LOST)).sum())
+    n, lost = int(inside.sum()), int((inside & (view.last_event == LOST)).sum())
+    hours, times = np.unique(starts % DAY // (DAY // 24), return_counts=True)
+    daily = step < DAY and len(starts) >= 5 and times.max() >= 0.8 * len(starts)
     owners = {o for o in view.table["owner_id"][largest] if o is not None}
     return view.finding(
-        "warning" if inside.sum() >= 0.01 * closed else "info",
-        f"{number_text(int(inside.sum()))} {view.noun} were closed in {len(starts)} bulk actions "
-        f"({number_text(lost)} of them {view.words[1]}), the largest of {number_text(int(sizes[0]))} "
-        f"on {_moment_text(view, int(starts[0]), view.closed_at)}: they were decided at an "
-        "unknown moment before",
-        "close records when they are decided, or import their true closing time; until then, times "
-        "to close are too long and the model sees a wave that will not come again",
+        "warning" if n >= 0.01 * closed else "info",
+        f"{view.count(n)} closed in {len(starts)} bulk actions ({number_text(lost)} of them "
+        f"{view.words[1]}), the largest of {number_text(int(sizes[0]))} on "
+        f"{_moment_text(view, int(starts[0]), view.closed_at)}"
+        + (f", mostly around {hours[times.argmax()]:02d}:00 UTC, as by a job" if daily else "")
+        + ": probably decided some time before",
+        "if a rule closes what has been silent for long, all is well as long as it stays; else "
+        "close records when they are decided, or import the true time: until then cycles look too "
+        "long, and the model learns from a wave that will not come again",
         examples=largest,
-        records=int(inside.sum()),
+        records=n,
         moments=len(starts),
         owners_in_largest=len(owners),
     )
@@ -86,8 +92,8 @@ def _mass_creation(view: View) -> Finding | None:
     inside, starts, sizes = found
     return view.finding(
         "warning" if inside.sum() >= 0.01 * len(view) else "info",
-        f"{number_text(int(inside.sum()))} {view.noun} were created in {len(starts)} bulk actions, "
-        f"the largest of {number_text(int(sizes[0]))} on "
+        f"{view.count(int(inside.sum()))} created in {len(starts)} bulk actions, the largest of "
+        f"{number_text(int(sizes[0]))} on "
         f"{_moment_text(view, int(starts[0]), view.created)}: probably imports into the CRM, so "
         "that their age is wrong and their arrival is no demand",
         "map the original creation time, which most CRMs keep in a field of their own",
@@ -100,14 +106,14 @@ def _mass_creation(view: View) -> Finding | None:
 def _instant_closings(view: View) -> Finding | None:
     cycles = view.cycles
     closed = int((~np.isnan(cycles)).sum())
-    quick = cycles < 10 / 1440
+    quick = cycles < _INSTANT
     if view.tick(view.closed_at) == DAY or quick.sum() < max(10, 0.05 * closed):
         return None
     n, won = int(quick.sum()), int((quick & (view.last_event == WON)).sum())
     return view.finding(
         "info",
-        f"{number_text(n)} of {number_text(closed)} closed {view.noun} closed within ten minutes of "
-        f"their creation ({share_text(n, closed)}; {share_text(won, n)} of them {view.words[0]}): "
+        f"{number_text(n)} of {number_text(closed)} closed {view.noun} closed within ten minutes "
+        f"of their creation ({share_text(n, closed)}; {number_text(won)} of them {view.words[0]}): "
         "no score can come in time for them",
         "judge scores on the others; if they were typed in only once decided, ask the team to "
         "enter records when work begins",
@@ -175,7 +181,7 @@ def _truncation_suspected(view: View) -> Finding | None:
         f"no {view.side} closed before {date_text(first)}, although "
         f"{number_text(len(before))} were created before and about {number_text(expected)} of "
         "them should have: closed records of that time seem to be missing",
-        f'set observed_from = "{date_text(first)}" in the [source] of the mapping, or import the '
+        f"set observed_from = {date_text(first)} in the [source] of the mapping, or import the "
         "older closings; else the survivors make cycles look long",
         records=len(before),
         closings_expected=round(expected, 1),
@@ -183,7 +189,8 @@ def _truncation_suspected(view: View) -> Finding | None:
 
 
 def _last_period(view: View) -> Finding | None:
-    if view.until == 0:
+    # Both sides end at the same moment: told once.
+    if view.until == 0 or (view.side == "lead" and len(view.history.deals)):
         return None
     until = np.datetime64(view.until, "us")
     cut = {}
@@ -197,8 +204,7 @@ def _last_period(view: View) -> Finding | None:
     return view.finding(
         "info",
         f"the data end on {date_text(view.until)}, inside {names}: what these show is partial",
-        "nothing to do: unfinished periods take no part in training and back-tests; do not read "
-        "their totals as a decline",
+        "nothing to do; do not read the totals of these periods as a decline",
         observed_until=str(until) + "Z",
     )
 
@@ -267,8 +273,8 @@ def _few_outcomes(view: View) -> Finding | None:
         return None
     return view.finding(
         "warning",
-        f"only {won} {view.noun} are {view.words[0]} and {lost} {view.words[1]}: rates by stage and "
-        "segment can be learned, leaning on priors; the effect of single fields hardly",
+        f"only {won} {view.words[0]} and {lost} {view.words[1]} {view.noun}: rates can be learned, "
+        "leaning on priors; the effect of single fields hardly",
         "import older records if there are any; scores say how much of them is prior, and sharpen "
         f"from about {_FEW_OUTCOMES} of each on",
         won=won,
@@ -301,8 +307,8 @@ def _drift(view: View) -> Finding | None:
     shown = ", ".join(f"{100 * r:.0f}" for r in rates)
     return view.finding(
         "warning",
-        f"the share of {view.words[0]} among closed {view.noun} moved between {100 * low:.0f} % and "
-        f"{100 * high:.0f} % over time (by tenth, oldest first: {shown} %)",
+        f"the share of {view.words[0]} among closed {view.noun} moved between {100 * low:.0f} % "
+        f"and {100 * high:.0f} % over time (by tenth, oldest first: {shown} %)",
         "retrain often and judge on the newest records; look for a change of process, market or "
         "definition that explains it",
         rates=[round(float(r), 4) for r in rates],
@@ -331,8 +337,8 @@ def _none_open_yet(view: View) -> Finding | None:
 def _quarter_end(view: View) -> Finding | None:
     if view.closed.sum() < 200:
         return None
-    days = view.calendar.local_days(view.closed_at[view.closed]).astype("datetime64[D]")
-    month = days.astype("datetime64[M]").astype(np.int64)
+    days = np.floor(view.calendar.local_days(view.closed_at[view.closed])).astype(np.int64)
+    month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
     won = view.last_event[view.closed] == WON
     place = (month % 12 + 1 - view.calendar.first_month) % 3
     gaps = []
@@ -363,7 +369,7 @@ def _reopened(view: View) -> Finding | None:
         return None
     return view.finding(
         "info",
-        f"{number_text(n)} {view.noun} were reopened after closing ({share_text(n, len(view))})",
+        f"{view.count(n)} reopened after closing ({share_text(n, len(view))})",
         "nothing to do: won revenue is taken back on the day of the reopening; many of them "
         "suggest that closing is used for something else",
         examples=again,

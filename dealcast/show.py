@@ -7,14 +7,18 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
 __all__ = ["bar", "error", "lines", "money", "note", "share", "table", "to_json"]
 
+_LEAST_WIDTH = 120  # a number is never cut: a narrow window wraps the line instead
+
 _out = Console(highlight=False)
-_err = Console(stderr=True, highlight=False)
+_out.width = max(_out.width, _LEAST_WIDTH)
+_err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def to_json(value: Any) -> None:
@@ -25,11 +29,16 @@ def to_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; numbers come formatted."""
-    shown = Table(title=title or None, title_justify="left", title_style="bold")
-    for i, name in enumerate(columns):
-        shown.add_column(name, justify="left" if i == 0 else "right")
-    for row in rows:
-        shown.add_row(*("" if v is None else str(v) for v in row))
+    texts = [["" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row]
+             for row in rows]  # fmt: skip
+    # A column that says nothing in any row is left out.
+    used = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in texts)]
+    shown = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
+                  padding=(0, 1))  # fmt: skip
+    for i in used:
+        shown.add_column(columns[i], justify="left" if i == 0 else "right")
+    for row in texts:
+        shown.add_row(*(row[i] for i in used))
     _out.print(shown)
 
 

@@ -32,6 +32,7 @@ _MAX_RIDGE_ROWS = 50_000
 _MAX_TREE_ROWS = 600_000
 _CHUNK_ROWS = 400_000
 _M = 15.0  # events that a recalibration cell needs to count half
+_MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no factor cures
 _STEP_GROUPS = (0.0, 3.0, 8.0, 16.0)  # lower edges, in units, of the recalibrated horizons
 
 
@@ -78,7 +79,7 @@ class DealRows:
 def calendar_columns(span: float) -> tuple[str, ...]:
     """Calendar columns that `span` days of history can teach."""
     known = {"weekday_share": 0.0, "season_sin": 730.0, "season_cos": 730.0}
-    return tuple(c for c in CALENDAR_COLUMNS if span >= known.get(c, 365.0))
+    return tuple(c for c in CALENDAR_COLUMNS if span >= known.get(c, 200.0))
 
 
 def take_columns(columns: Columns, rows: npt.NDArray[Any]) -> Columns:
@@ -142,8 +143,8 @@ class DealModel:
         """Fit on landmarks drawn uniformly: their number must not depend on a deal's future.
 
         `span` is how many days of history the landmarks cover. A quarter's rhythm is learnt
-        from a year on, a year's from two: before that, the calendar would be a clock that
-        tells the past from the future.
+        once two quarters have ended in it, a year's from two years on: before that, the
+        calendar would be a clock that tells the past from the future.
         """
         deals = max(len(np.unique(rows.deal)), 1)
         table = HazardTable.fit(
@@ -211,7 +212,7 @@ class DealModel:
             due = due.reshape(shape) / per_deal
             overall = (seen.sum() + _M) / (due.sum() + _M)
             horizon = (seen.sum(0) + _M * overall) / (due.sum(0) + _M)
-            factor[:, :, c] = (seen + _M * horizon) / (due + _M)
+            factor[:, :, c] = np.clip((seen + _M * horizon) / (due + _M), 1 / _MOST_CORRECTION, _MOST_CORRECTION)
         return replace(self, correction=factor)
 
     def corrected_like(self, other: DealModel) -> DealModel:

@@ -6,8 +6,8 @@ champion (in use), challenger (logged last), previous (what a rollback returns t
 
 MLflow's tracking and registry URIs are global state; here they are arguments, and the global ones
 are never touched. MLflow takes seconds to import and to make its tables, so neither happens before
-the first call that needs it. Its usage reports are switched off, unless MLFLOW_DISABLE_TELEMETRY
-says otherwise.
+the first call that needs it. Its usage reports and chatter are switched off, unless the
+environment says otherwise (MLFLOW_DISABLE_TELEMETRY=false).
 """
 
 from __future__ import annotations
@@ -57,6 +57,12 @@ _BUNDLE, _REPORT = "bundle", "report"
 _THROUGH = "trained_through"
 _SQLITE = "sqlite:///"
 _SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+# As MLflow documents them; they are environment variables, so child processes inherit them.
+_SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": True,
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": True,  # stdout is for answers, maybe JSON
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": False,
+}
 # MLflow's limits for one batch, which its servers enforce.
 _PARAMS_AT_ONCE, _METRICS_AT_ONCE, _RUNS_AT_ONCE = 100, 800, 100
 
@@ -600,9 +606,11 @@ def _import_mlflow() -> None:
     reports: Any = mlflow.telemetry
     if not settings.MLFLOW_LOGGING_LEVEL.is_set():
         loggers[0].setLevel(logging.WARNING)
-    if not settings.MLFLOW_DISABLE_TELEMETRY.is_set():
-        settings.MLFLOW_DISABLE_TELEMETRY.set(True)  # as documented; child processes inherit it
-        reports.set_telemetry_client()  # drops the client that the import made, still unused
+    for name, value in _SETTINGS.items():
+        setting = getattr(settings, name)
+        if not setting.is_set():
+            setting.set(value)
+    reports.set_telemetry_client()  # drops the one that the import made, still unused, if it should
 
 
 def _reach(uri: str) -> None:

@@ -25,7 +25,7 @@ from serving.routes import forecast, models, operations, records, scores
 from serving.routes.access import Services
 from serving.settings import Settings
 
-__all__ = ["create_app", "now_utc", "run"]
+__all__ = ["BodyLimit", "KeyCheck", "create_app", "now_utc", "run"]
 
 _DESCRIPTION = (
     "Calibrated scores of leads and deals, and probabilistic revenue forecasts, from an "

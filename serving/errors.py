@@ -29,7 +29,7 @@ from serving.desk import AsOfError, TooManyError
 from serving.live import NoModelError, UnfitError
 from serving.writes import RejectedError
 
-__all__ = ["PROBLEM_JSON", "BodyTooLarge", "Kind", "install", "problem_of", "response_of"]
+__all__ = ["PROBLEM_JSON", "BodyTooLarge", "Kind", "install", "problem_of", "response_of", "shown"]
 
 PROBLEM_JSON = "application/problem+json"
 

@@ -17,8 +17,9 @@ from data.records import ENTITIES, Table
 from models import bundle as bundles
 from models.registry import NoSuchVersion, RegistryError, Version
 from scoring.bundles import DealBundle, LeadBundle, bundle_of
-from scoring.scores import score_deals, score_leads
+from scoring.scores import DealScore
 from serving.answers import time_text
+from serving.batch import scores_of
 from serving.intake import check_record, snapshot_of
 
 __all__ = [
@@ -236,10 +237,9 @@ class Live:
         snapshot = snapshot_of(
             kind, [check_record(kind, record)], at, found.features, tables, own or None
         )
-        if isinstance(found, DealBundle):
-            chance = score_deals(snapshot, found)[0].probability_won
-        else:
-            chance = score_leads(snapshot, found)[0].probability
+        context = {f.name: None for f in found.features if f.scope == "context"}
+        score = scores_of(snapshot, found, explain=True, context=context)[0]
+        chance = score.probability_won if isinstance(score, DealScore) else score.probability
         if not 0.0 <= chance <= 1.0:
             raise UnfitError(f"the bundle gives a fresh {kind} the probability {chance}")
 

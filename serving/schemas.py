@@ -160,7 +160,7 @@ def score_request(entity: Entity) -> type[BaseModel]:
         f"{entity.name.title()}ScoreRequest",
         __base__=_Request,
         records=(
-            list[record],  # type: ignore[valid-type]  # built from the declaration above
+            list[record],
             Field(description="the records to score", examples=[_EXAMPLES[entity.name]]),
         ),
         as_of=(
@@ -199,7 +199,7 @@ def write_request(entity: Entity) -> type[BaseModel]:
         f"{name}WriteRequest",
         __base__=_Request,
         records=(
-            list[record],  # type: ignore[valid-type]
+            list[record],
             Field(description="the records to store", examples=[example] if example else None),
         ),
     )

@@ -245,11 +245,13 @@ def _naive(
     stages = [now.ledger.stage_levels[s] if s >= 0 else None for s in now.stage]
     rate = np.array([bundle.stage_rates.get(str(s), {}).get("rate", 0.0) for s in stages])
     past = _past(history, origin, horizon, group, by)
+    pipeline = float(amount[inside].sum())
     return {
         "stage-weighted": baseline.stage_weighted(amount[inside], rate[inside], draws, rng),
         "conversion": baseline.conversion_ratio(
-            np.array([won / pipeline for won, pipeline in past if pipeline > 0]),
-            float(amount[inside].sum()), draws, rng,
+            # A pipeline that was still filling up says nothing of a full one.
+            np.array([won / value for won, value in past if value > 0.5 * pipeline]),
+            pipeline, draws, rng,
         ),
         "past mean": baseline.past_mean(np.array([won for won, _ in past]), draws, rng),
     }  # fmt: skip

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from data.features import Feature, compute
 from data.history import OPEN, WON, History, Ledger, Side, Snapshot
 from data.pipeline import FiscalCalendar
-from data.timelines import DAY
+from data.timelines import DAY, rank_within
 from models.arrivals import aalen_johansen
 from models.deal import DealRows
 from models.grid import HazardGrid
@@ -58,32 +58,37 @@ class Spells:
     outcome: IntArray
 
 
-def open_spells(ledger: Ledger, until: int) -> Spells:
-    """All open spells that had begun by `until` (int64 microseconds)."""
+def open_spells(ledger: Ledger, until: int, *, instant: bool = False) -> Spells:
+    """All open spells that had begun by `until` (int64 microseconds).
+
+    A record that had closed before it became known (a back-fill, or a clock that ran backwards)
+    was never seen open and has no spell. `instant` adds spells of no length: records closed the
+    moment they became known.
+    """
     events = ledger.outcomes
-    known = (events.known_at <= until) & (events.at <= until)
-    begin_row = np.flatnonzero(ledger.known_from <= until)
-    begin_at = ledger.known_from[begin_row]
-    reopened = known & (events.value == OPEN)
-    row = np.concatenate([begin_row, events.row[reopened]])
-    begin = np.concatenate([begin_at, events.at[reopened]])
-    closed = known & (events.value != OPEN)
-    order = np.lexsort((events.at[closed], events.row[closed]))
-    close_row, close_at = events.row[closed][order], events.at[closed][order]
-    close_value = events.value[closed][order]
+    known = np.flatnonzero((events.known_at <= until) & (events.at <= until))
+    order = known[np.lexsort((events.at[known], events.row[known]))]
+    rows, at, value = events.row[order], events.at[order], events.value[order]
+    born = np.flatnonzero(ledger.known_from <= until)
+    begin_at = ledger.known_from[born]
+    lo, hi = np.searchsorted(rows, born), np.searchsorted(rows, born, side="right")
+    before = rank_within(at, lo, hi, begin_at, "left")
+    was_open = (before == lo) | (np.append(value, OPEN)[before - 1] == OPEN)
+    reopened = (value == OPEN) & (at > ledger.known_from[rows])
+    row = np.concatenate([born[was_open], rows[reopened]])
+    begin = np.concatenate([begin_at[was_open], at[reopened]])
     # The first closing of the same record at or after the spell began.
-    key = np.searchsorted(close_row, row)
-    last = np.searchsorted(close_row, row, side="right")
-    while (late := (key < last) & (close_at[np.minimum(key, len(close_at) - 1)] < begin)).any():
-        key = key + late
-    has = key < last
-    safe = np.where(has, key, 0)
-    end = np.where(has, close_at[safe] if len(close_at) else until, until)
-    outcome = np.where(has, close_value[safe] if len(close_at) else OPEN, OPEN)
+    closed = value != OPEN
+    close_row = rows[closed]
+    close_at, close_value = np.append(at[closed], until), np.append(value[closed], OPEN)
+    lo, hi = np.searchsorted(close_row, row), np.searchsorted(close_row, row, side="right")
+    first = rank_within(close_at, lo, hi, begin, "left")
+    first = np.where(first < hi, first, len(close_row))
+    end, outcome = close_at[first], close_value[first]
     gone = ledger.gone_at[row]
     outcome = np.where(gone < end, OPEN, outcome)
     end = np.minimum(end, gone)
-    keep = end > begin
+    keep = (end > begin) | (instant & (end == begin) & (outcome != OPEN))
     return Spells(row[keep], begin[keep], end[keep], outcome[keep])
 
 

@@ -28,6 +28,7 @@ __all__ = ["Check", "Run", "train_deals", "train_leads"]
 
 _HORIZONS = (7, 14, 30, 60, 90, 180)
 _LEAST_ORIGINS = 4
+_LEAST_GAIN = 0.001  # log loss that recalibration must save to be worth its noise
 _MOST_ORIGINS = 12
 
 Say = Callable[[str], None]
@@ -116,14 +117,23 @@ def train_deals(
     issued: list[Issued] = []
     notes: list[str] = []
     newest: DealBundle | None = None
+    helps = False
     if _closed(history, "deal", first) >= 20:
         say(f"fitting on what was known by {_day(first)}, to calibrate")
         oldest = fit_deals(history, first, earlier)
         say(f"fitting on what was known by {_day(second)}, to judge")
-        newest = _recalibrated(
-            history, fit_deals(history, second, earlier), oldest, first, second, recipe
-        )
+        newest = fit_deals(history, second, earlier)
         evaluation = evaluate_deals(history, newest, second, until, until, horizon)
+        recalibrated = _recalibrated(history, newest, oldest, first, second, recipe)
+        rival = evaluate_deals(history, recalibrated, second, until, until, horizon)
+        # What an earlier fit got wrong need not be what this one gets wrong.
+        helps = _gain(evaluation, rival) >= _LEAST_GAIN
+        notes.append(
+            f"recalibrating the hazards on the slice before changes the log loss by "
+            f"{-_gain(evaluation, rival):+.4f}: {'done' if helps else 'left out'}"
+        )
+        if helps:
+            newest, evaluation = recalibrated, rival
         say("back-testing the forecast")
         issued = _replay(history, oldest, newest, first, second, until, horizon, recipe)
     else:
@@ -133,7 +143,7 @@ def train_deals(
         )
     say(f"fitting on everything known by {_day(until)}")
     bundle = fit_deals(history, until, recipe, trained_at)
-    if newest is not None:
+    if newest is not None and helps:
         bundle = _recalibrated(history, bundle, newest, second, until, recipe)
     checks = _deal_checks(history, evaluation, issued, champion, second, until, horizon)
     manifest = replace(
@@ -194,6 +204,13 @@ def train_leads(
     )
     checks = _lead_checks(history, evaluation, champion, second, until, days)
     return Run("lead", replace(bundle, manifest=manifest), evaluation, [], checks, notes)
+
+
+def _gain(before: Evaluation | None, after: Evaluation | None) -> float:
+    """By how much the served log loss fell; 0 where it could not be judged."""
+    if before is None or after is None:
+        return 0.0
+    return float(before.arms[0]["log_loss"] - after.arms[0]["log_loss"])
 
 
 def _cuts(until: int, horizon: int, first: int, *, matured: bool = False) -> tuple[int, int]:

@@ -24,10 +24,10 @@ def number(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
     """
     if value is None or not math.isfinite(value):
         return _MISSING
-    if value == 0:
+    if abs(value) < 1e-9:  # what arithmetic leaves of nothing
         return "0"
     if abs(value) < 1e-4:
-        return f"{_MINUS if value < 0 else ''}<0.0001"
+        return "<0.0001" if value > 0 else f">{_MINUS}0.0001"
     rounded = float(f"{value:.{digits - 1}e}")
     places = max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)
     mark = _MINUS if rounded < 0 else "+" if sign else ""

@@ -12,6 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from data.store import Store
 from serving.auth import KeyRing, allows
 from serving.desk import Desk
+from serving.errors import PROBLEM_JSON
 from serving.live import Live
 from serving.schemas import Problem
 
@@ -72,8 +73,9 @@ def as_json(answer: Any) -> Response:
 
 
 def _problem(description: str) -> dict[str, Any]:
-    schema = {"schema": Problem.model_json_schema()}
-    return {"description": description, "content": {"application/problem+json": schema}}
+    # `Problem` is among the components because answers about single records carry it too.
+    reference = {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
+    return {"description": description, "content": {PROBLEM_JSON: reference}}
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

@@ -20,7 +20,9 @@ router = APIRouter(
     responses={**PROBLEMS, 404: PROBLEMS[422] | {"description": "no such model or version"}},
     dependencies=[needs("models")],
 )
-_REFUSED = {409: PROBLEMS[422] | {"description": "the version cannot be served"}}
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    409: PROBLEMS[422] | {"description": "the version cannot be served"}
+}
 
 
 @router.get(

@@ -291,6 +291,8 @@ def test_a_promotion_cut_short_is_put_right_by_the_next(log: Log, registry: Regi
         client.set_registered_model_alias("dealcast-deal", "previous", "1")
     with pytest.raises(NoSuchVersion, match="there are: 2 challenger, 1 champion previous"):
         registry.rollback("deal")
+    registry.promote("deal", "champion")
+    assert aliases(registry) == {"champion": "1", "challenger": "2"}
     registry.promote("deal", "2")
     assert aliases(registry) == {"champion": "2", "previous": "1"}
 
@@ -314,14 +316,14 @@ def test_two_registries_on_one_database_see_each_other(
 def test_names_with_spaces_and_signs_work(template: Path, folder: Path, tmp_path: Path) -> None:
     odd = tmp_path / "my models größer #1"
     odd.mkdir()
-    shutil.copyfile(template, odd / "a 100%.db")
-    registry = Registry(f"sqlite:///{odd}/a 100%25.db", odd / "50% files")
+    shutil.copyfile(template, odd / "a b%20.db")
+    registry = Registry(f"sqlite:///{odd}/a b%2520.db", odd / "50% files")
     version = registry.log(
         "deal", folder, params={}, metrics={}, files={}, tags={"trained_through": "2026-03-31"}
     )
     stored = registry.folder(version)
     assert stored.is_relative_to(odd / "50% files") and bundle.load(stored)["kind"] == "deal"
-    assert sorted(p.name for p in odd.iterdir()) == ["50% files", "a 100%.db"]
+    assert sorted(p.name for p in odd.iterdir()) == ["50% files", "a b%20.db"]
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("my")] == [odd.name]
 
 
@@ -499,6 +501,10 @@ for _ in range(2):
         client.search_experiments()
 from mlflow.telemetry import get_telemetry_client
 assert get_telemetry_client() is None
+from mlflow import environment_variables as settings
+assert settings.MLFLOW_DISABLE_TELEMETRY.get() is True
+assert settings.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get() is True
+assert settings.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.get() is True  # set by the user, below
 assert [p.name for p in Path("var").rglob("*")] == ["mlflow.db"]
 logging.getLogger("alembic").warning("an operator hears this")
 logging.getLogger("mlflow.store").warning("and this")
@@ -513,6 +519,7 @@ def test_mlflow_is_imported_late_and_is_quiet(tmp_path: Path) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(signs)}
     environment["PYTHONPATH"] = str(Path(__file__).parents[2])
     environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")  # MLflow leaves an id there
+    environment["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "true"
     environment["AI_AGENT"] = "any"  # MLflow would give such a program a hint
     done = subprocess.run(
         [sys.executable, "-c", FRESH],

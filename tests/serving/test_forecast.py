@@ -1,0 +1,133 @@
+"""The forecast through the API: it adds up, and says what it rests on."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from serving.schemas import ForecastOut
+from tests.serving.conftest import House
+
+
+def _forecast(client: TestClient, **params: Any) -> dict[str, Any]:
+    answer = client.get("/v1/forecast", params=params)
+    assert answer.status_code == 200, answer.text
+    ForecastOut.model_validate(answer.json(), strict=True)
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+@pytest.mark.parametrize(("period", "usual"), [("week", 4), ("month", 3), ("quarter", 2)])
+def test_the_usual_horizon(client: TestClient, period: str, usual: int) -> None:
+    found = _forecast(client, period=period)
+    assert len(found["periods"]) == found["horizon"] == usual
+    starts = [p["start"] for p in found["periods"]]
+    assert [p["end"] for p in found["periods"]][:-1] == starts[1:]
+    assert (
+        starts[0] == {"week": "2026-02-16", "month": "2026-02-01", "quarter": "2026-01-01"}[period]
+    )
+    assert found["currency"] == "EUR"
+    assert found["model"]["version"] == "2"
+    assert found["hindsight"] is False
+
+
+def test_components_add_up_to_the_mean(client: TestClient) -> None:
+    for cell in _forecast(client, period="month", by="team")["periods"]:
+        assert sum(cell["components"].values()) == pytest.approx(cell["mean"], abs=0.03)
+
+
+def test_groups_add_up_to_the_whole(client: TestClient) -> None:
+    found = _forecast(client, period="month", by="owner")
+    for _, cells in groupby(found["periods"], key=lambda c: str(c["start"])):
+        whole, *groups = cells
+        assert whole["group"] == "all"
+        assert len(groups) > 3
+        assert sum(g["mean"] for g in groups) == pytest.approx(whole["mean"], abs=0.2)
+        for part in ("won", "open", "new"):
+            total = sum(g["components"][part] for g in groups)
+            assert total == pytest.approx(whole["components"][part], abs=0.2)
+
+
+def test_levels_become_quantiles_in_order(client: TestClient) -> None:
+    found = _forecast(client, levels="0.8,0.5")
+    assert found["levels"] == [0.5, 0.8]
+    for cell in found["periods"]:
+        assert list(cell["quantiles"]) == ["0.1", "0.25", "0.5", "0.75", "0.9"]
+        values = list(cell["quantiles"].values())
+        assert values == sorted(values)
+        assert [c["level"] for c in cell["coverage"]] == [0.5, 0.8]
+
+
+def test_money_is_in_cents(client: TestClient) -> None:
+    for cell in _forecast(client, by="team")["periods"]:
+        money = [cell["mean"], *cell["quantiles"].values(), *cell["components"].values()]
+        assert money == [round(m, 2) for m in money]
+
+
+def test_a_won_deal_moves_from_open_to_won(client: TestClient) -> None:
+    before = _forecast(client, period="quarter", horizon=1)["periods"][0]
+    deal = {
+        "deal_id": "W", "created_at": "2026-02-01T00:00:00Z", "currency": "EUR", "amount": 50_000,
+        "outcome": "won", "closed_at": "2026-02-16T01:00:00Z", "closed_amount": 50_000,
+    }  # fmt: skip
+    client.post("/v1/deals", json={"records": [deal]})
+    after = _forecast(client, period="quarter", horizon=1)["periods"][0]
+    won = after["components"]["won"] - before["components"]["won"]
+    assert won == pytest.approx(50_000, abs=0.02)
+
+
+def test_targets_and_the_chance_to_reach_them(house: House, client: TestClient) -> None:
+    target = {
+        "scope": "all", "scope_id": "all", "period_start": "2026-01-01",
+        "period_end": "2026-04-01", "amount": 1.0,
+    }  # fmt: skip
+    assert client.post("/v1/targets", json={"records": [target]}).status_code == 200
+    cell = _forecast(client, period="quarter", horizon=1)["periods"][0]
+    assert cell["target"] == 1.0
+    assert cell["probability_of_target"] == 1.0
+    assert _forecast(client, period="month", horizon=1)["periods"][0]["target"] != 1.0
+
+
+def test_a_past_date_is_answered_by_a_model_of_that_date(client: TestClient) -> None:
+    found = _forecast(client, as_of="2025-10-15T00:00:00Z", period="quarter")
+    assert found["model"]["version"] == "1"
+    assert found["model"]["trained_through"] <= found["as_of"] == "2025-10-15T00:00:00Z"
+    assert found["periods"][0]["start"] == "2025-10-01"
+    assert found["hindsight"] is False
+
+
+def test_no_model_of_that_date_unless_hindsight_is_asked_for(client: TestClient) -> None:
+    answer = client.get("/v1/forecast", params={"as_of": "2025-03-01"})
+    assert answer.status_code == 409
+    found = _forecast(client, as_of="2025-03-01", hindsight=True)
+    assert found["hindsight"] is True
+    assert found["model"]["version"] == "2"
+
+
+def test_what_happened_later_does_not_show_in_a_past_forecast(client: TestClient) -> None:
+    before = _forecast(client, as_of="2025-10-15T00:00:00Z")
+    deal = {
+        "deal_id": "W", "created_at": "2025-10-01T00:00:00Z", "currency": "EUR", "amount": 50_000,
+        "outcome": "won", "closed_at": "2025-10-20T01:00:00Z",
+        "recorded_at": "2025-10-16T00:00:00Z",
+    }  # fmt: skip
+    client.post("/v1/deals", json={"records": [deal]})
+    assert _forecast(client, as_of="2025-10-15T00:00:00Z") == before
+
+
+def test_forecasts_are_kept_as_issued(house: House, client: TestClient) -> None:
+    found = _forecast(client, period="month", by="team")
+    (kept,) = house.store.forecasts_issued()
+    assert kept.answer == found
+    assert (kept.period, kept.by, kept.model_version) == ("month", "team", "2")
+
+
+def test_a_store_of_several_currencies_needs_a_base(client: TestClient) -> None:
+    deal = {"deal_id": "U", "created_at": "2026-02-01", "amount": 5, "currency": "USD"}
+    client.post("/v1/deals", json={"records": [deal]})
+    answer = client.get("/v1/forecast")
+    assert answer.status_code == 409
+    assert "DEALCAST_CURRENCY" in answer.json()["detail"]
