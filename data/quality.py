@@ -16,12 +16,15 @@ import numpy as np
 from data.history import LOST, OPEN, WON, History, Side
 from data.pipeline import FiscalCalendar
 from data.quality_clocks import CLOCK_CHECKS
+from data.quality_content import CONTENT_CHECKS
 from data.quality_findings import (
     SEVERITIES,
     Check,
     Finding,
     View,
     date_text,
+    has_value,
+    listed,
     number_text,
     share_text,
 )
@@ -32,7 +35,13 @@ from data.timelines import NEVER, IntArray
 
 __all__ = ["CHECKS", "Learnable", "QualityReport", "examine"]
 
-CHECKS: tuple[Check, ...] = (*CLOCK_CHECKS, *FLOW_CHECKS, *LEAK_CHECKS, *VALUE_CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *CLOCK_CHECKS,
+    *FLOW_CHECKS,
+    *LEAK_CHECKS,
+    *VALUE_CHECKS,
+    *CONTENT_CHECKS,
+)
 
 _WIDTH = 100
 _LABELS = {"severe": "SEVERE", "warning": "WARNING", "info": "INFO"}
@@ -180,8 +189,7 @@ def _rounded(value: Any) -> float:
 
 
 def _share_known(view: View, name: str) -> float:
-    values = view.table[name]
-    return float(np.mean(~(np.isnan(values) if values.dtype.kind == "f" else np.isnat(values))))
+    return float(np.mean(has_value(view.table[name])))
 
 
 def _stages_with_history(view: View) -> int:
@@ -207,7 +215,7 @@ def _sentences(view: View) -> tuple[list[str], list[str]]:
         _deal_sentences(view, can, cannot)
     history = _fields_with_history(view)
     if history:
-        can.append(f"how {_listed(history)} changed on the way, from their history")
+        can.append(f"how {listed(history)} changed on the way, from their history")
     if view.side == "lead":
         origins = view.history.deals.table["originating_lead_id"]
         came = sum(origin is not None for origin in origins)
@@ -243,8 +251,12 @@ def _deal_sentences(view: View, can: list[str], cannot: list[str]) -> None:
             cannot.append(f"{what}: there is no {name}")
         elif not (name == "amount" and view.fact(name, "static")):
             cannot.append(f"{what}: {name} has no history")
-    if view.side == "deal" and _share_known(view, "amount") > 0.0:
+    if not view.timed.any():
+        cannot.append("anything about the past: no deal has a creation time")
+    elif _share_known(view, "amount") > 0.0:
         can.append(_revenue(view))
+    else:
+        cannot.append("revenue: there are no amounts, only numbers of deals")
 
 
 def _revenue(view: View) -> str:
@@ -283,11 +295,6 @@ def _lead_method(rarer: int) -> str:
 
 
 # --- words -----------------------------------------------------------------------------------
-
-
-def _listed(names: list[str], most: int = 6) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _plural(severity: str, n: int) -> str:

@@ -24,9 +24,6 @@ _LATE_DAYS = 30
 _EVENTS = ("stage_change", "field_change", "activity", "qualification")
 # Before any CRM: a date that stands for none, like 1900-01-01 or 1970-01-01.
 _BEFORE_CRMS = int(np.datetime64("1985-01-01", "us").astype(np.int64))
-_SPREADSHEET_ZEROS = tuple(
-    int(np.datetime64(d, "us").astype(np.int64)) for d in ("1970-01-01", "1900-01-01", "1899-12-30")
-)
 
 
 def _without_creation(view: View) -> Finding | None:
@@ -231,8 +228,6 @@ def _after_the_export(view: View) -> Finding | None:
 def _dates_for_missing(view: View) -> Finding | None:
     bad = view.timed & (view.created < _BEFORE_CRMS)
     bad |= view.closed & (view.closed_at < _BEFORE_CRMS)
-    for zero in _SPREADSHEET_ZEROS:
-        bad |= (np.abs(view.created - zero) < DAY) | (np.abs(view.closed_at - zero) < DAY)
     n = int(bad.sum())
     if n == 0:
         return None

@@ -23,6 +23,8 @@ __all__ = [
     "View",
     "date_text",
     "graded",
+    "has_value",
+    "listed",
     "number_text",
     "share_text",
 ]
@@ -279,6 +281,13 @@ def _latest(times: Iterable[IntArray]) -> int:
     return max((int(t[t != NEVER].max()) for t in times if (t != NEVER).any()), default=0)
 
 
+def has_value(values: npt.NDArray[Any]) -> BoolArray:
+    """Where a stored column has a value."""
+    if values.dtype == object:
+        return np.array([v is not None for v in values], dtype=bool)
+    return np.asarray(~(np.isnan(values) if values.dtype.kind == "f" else np.isnat(values)))
+
+
 def graded(share: float, severe: float, warning: float = 0.01) -> Severity:
     """Severity by the share of records concerned."""
     if share >= severe:
@@ -294,6 +303,19 @@ def date_text(moment: int) -> str:
 def number_text(value: float) -> str:
     """A count with thousands separators."""
     return f"{value:,.0f}"
+
+
+def listed(names: Iterable[str], most: int = 8) -> str:
+    """The first few names, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    found = list(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def share_text(part: float, whole: float) -> str:

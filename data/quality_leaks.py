@@ -17,6 +17,7 @@ from data.quality_findings import (
     Severity,
     View,
     date_text,
+    listed,
     number_text,
     share_text,
 )
@@ -80,6 +81,8 @@ def _partial_stage_history(view: View) -> Finding | None:
     told = np.zeros(len(view), dtype=bool)
     told[rows[rows >= 0]] = True
     fair = view.closed & view.timed
+    if not fair.any():
+        return None
     share = float(told[fair].mean())
     first, begin = int(at.min()), int(view.created[view.timed].min())
     span = max(view.until - begin, 1)
@@ -126,7 +129,7 @@ def _invisible_fields(view: View) -> Finding | None:
     return view.finding(
         "info" if _CHANGING.issuperset(silent) else "warning",
         f"nothing can be learned from fields of {view.noun} that have neither a history nor the "
-        f"word that they never change: {_listed(silent)}",
+        f"word that they never change: {listed(silent)}",
         "list under `static` in the [source] of the mapping those that are known at creation and "
         "never change; import the history of the others, or an export every week",
         fields=silent,
@@ -144,11 +147,6 @@ def _today(view: View, name: str) -> Column:
     return view.ledger.timeline(name).at(
         np.arange(len(view)), np.full(len(view), NEVER - 1, dtype=np.int64)
     )
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _static_but_changed(view: View) -> Finding | None:
@@ -381,7 +379,7 @@ def _rightly_excluded(view: View) -> Finding | None:
     return view.finding(
         "info",
         f"excluded, and rightly so, as they give the outcome of {view.noun} away: "
-        f"{_listed([s.name for s in found])}",
+        f"{listed([s.name for s in found])}",
         "nothing to do",
         fields={s.name: {"auc": round(s.auc, 3), "gap": round(s.gap, 3)} for s in found},
     )

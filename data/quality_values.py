@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from data.history import LOST, OPEN, WON, HistoryError
-from data.quality_findings import Check, Finding, View, graded, number_text, share_text
-from data.timelines import DAY, NEVER, BoolArray, Column, micros
+from data.quality_findings import (
+    Check,
+    Finding,
+    View,
+    graded,
+    has_value,
+    listed,
+    number_text,
+    share_text,
+)
+from data.timelines import DAY, NEVER, micros
 
 __all__ = ["VALUE_CHECKS"]
-
-_WORD = re.compile(r"[a-z]+")
-_MAIL = re.compile(r"[^@\s]+@[^@\s]+\.[a-zA-Z]{2,}")
-# Written for people: with a plus or brackets, or in groups; bare digits are taken for a code.
-_PHONE = re.compile(
-    r"(?=(?:\D*\d){9})"
-    r"(?:[+(][\d\s()./-]{8,22}|0\d{1,4}[ /-]\d[\d /-]{4,14}|\d{3}[-. ]\d{3}[-. ]\d{4})"
-)
-_PERSONAL = {"email", "mail", "phone", "mobile", "telephone", "surname", "iban", "ssn", "passport"}
-_PERSONAL_PAIRS = (
-    ("first", "name"), ("last", "name"), ("full", "name"), ("contact", "name"),
-    ("street", "address"), ("ip", "address"),
-)  # fmt: skip
-_PROTECTED = {
-    "age", "birth", "birthday", "birthdate", "gender", "sex", "marital", "religion", "ethnicity",
-    "race", "nationality", "disability", "pregnant", "pregnancy",
-}  # fmt: skip
-_KEY_WORDS = {"id", "uuid", "guid", "key", "number", "no", "nr"}
-
-
-def _has(values: npt.NDArray[Any]) -> BoolArray:
-    """Where a stored column has a value."""
-    if values.dtype == object:
-        return np.array([v is not None for v in values], dtype=bool)
-    return np.asarray(~(np.isnan(values) if values.dtype.kind == "f" else np.isnat(values)))
-
 
 # --- amounts ---------------------------------------------------------------------------------
 
 
 def _amounts_missing(view: View) -> Finding | None:
-    has = _has(view.table["amount"])
-    valued = has | _has(view.table["closed_amount"])
+    has = has_value(view.table["amount"])
+    valued = has | has_value(view.table["closed_amount"])
     n, won = len(view), view.outcome == WON
     worthless = int((won & ~valued).sum())
     lacking = int((~has).sum())
@@ -123,10 +103,10 @@ def _amount_outliers(view: View) -> Finding | None:
 
 
 def _base_currency(view: View) -> Finding | None:
-    priced = _has(view.table["amount"]) | _has(view.table["closed_amount"])
+    priced = has_value(view.table["amount"]) | has_value(view.table["closed_amount"])
     if not priced.any():
         return None
-    named = _has(view.table["currency"])
+    named = has_value(view.table["currency"])
     try:
         base = view.history.currency
     except HistoryError as error:
@@ -228,18 +208,13 @@ def _unknown_stages(view: View) -> Finding | None:
         return None
     return view.finding(
         "warning",
-        f"{len(strange)} stages are not in the stage table: {_shortened(strange)}"
+        f"{len(strange)} stages are not in the stage table: {listed(strange)}"
         if known
         else f"there is no stage table; {len(strange)} stages occur, in an order nobody knows",
         "declare the stages in order under [[stages]] in the mapping, old names included: steps "
         "back, skipped stages and priors come from it",
         stages=dict(list(strange.items())[:20]),
     )
-
-
-def _shortened(names: Iterable[str], most: int = 6) -> str:
-    listed = list(names)
-    return ", ".join(listed[:most]) + (", ..." if len(listed) > most else "")
 
 
 def _stage_against_outcome(view: View) -> Finding | None:
@@ -267,7 +242,7 @@ def _stage_against_outcome(view: View) -> Finding | None:
 
 
 def _without_owner(view: View) -> Finding | None:
-    has = _has(view.table["owner_id"])
+    has = has_value(view.table["owner_id"])
     if not has.any():
         return view.finding(
             "info",
@@ -332,160 +307,6 @@ def _count_strange(
     return n / max(len(found), 1)
 
 
-# --- duplicates, empty and personal fields ---------------------------------------------------
-
-
-def _contents(view: View) -> dict[str, npt.NDArray[Any]]:
-    """What each record says, without its ids: the source's own rows where they are kept."""
-    raws = view.table["raw"]
-    if np.mean([r is not None for r in raws]) > 0.9:
-        names = dict.fromkeys(k for r in raws[:1000] if r for k in r)
-        columns = {
-            k: np.array([None if r is None else _hashable(r.get(k)) for r in raws], dtype=object)
-            for k in names
-        }
-    else:
-        declared = [f.name for f in view.table.entity.fields if not f.name.startswith("merged_")]
-        columns = {name: view.table[name].astype(object) for name in declared}
-        for name, values in columns.items():
-            values[~_has(view.table[name])] = None
-        columns |= {
-            name: np.array([_hashable(v) for v in values], dtype=object)
-            for name, values in view.table.attributes.items()
-        }
-        if view.ledger.pseudo_times:
-            columns.pop("created_at")
-    own = view.table[f"{view.side}_id"]
-    return {name: values for name, values in columns.items() if not _is_key(name, values, own)}
-
-
-def _hashable(value: Any) -> Any:
-    return str(value) if isinstance(value, list | dict) else value
-
-
-def _is_key(name: str, values: npt.NDArray[Any], own: npt.NDArray[Any]) -> bool:
-    """Whether a column identifies its row: it is the id, or named like one and never repeats."""
-    if np.mean(values[:1000].astype(str) == own[:1000].astype(str)) > 0.9:
-        return True
-    named = bool(_KEY_WORDS & set(_WORD.findall(name.lower())))
-    return named and len(set(values)) == len(values)
-
-
-def _duplicates(view: View) -> Finding | None:
-    # Without a time of creation, records that few fields tell apart look alike by nature.
-    rows_judged = np.flatnonzero(view.timed)
-    kept = {k: v[rows_judged] for k, v in _contents(view).items()}
-    kept = {k: v for k, v in kept.items() if len(set(v)) > 1}
-    if len(kept) < 3:
-        return None
-    groups = Counter(rows := list(zip(*kept.values(), strict=True)))
-    pairs = sum(n * (n - 1) // 2 for n in groups.values())
-    extra = sum(n - 1 for n in groups.values())
-    chance = _pairs_by_chance(kept, len(rows))
-    if pairs <= 5 * chance + 2 or (view.ledger.pseudo_times and extra > 0.01 * len(rows)):
-        return None
-    first = next(row for row in rows if groups[row] > 1)
-    same = [i for i, row in zip(rows_judged, rows, strict=True) if row == first]
-    return view.finding(
-        "warning" if extra >= 0.01 * len(view) else "info",
-        f"{view.count(extra, 'repeats', 'repeat')} another one in all {len(kept)} fields, under an "
-        f"id of its own ({share_text(extra, len(view))})",
-        "remove the copies in the CRM, or merge them (merged_into_id); where few fields tell "
-        "records apart, two real ones may look alike",
-        examples=np.array(same),
-        copies=extra,
-        pairs_by_chance=round(chance, 2),
-    )
-
-
-def _pairs_by_chance(columns: Mapping[str, npt.NDArray[Any]], n: int) -> float:
-    """Expected pairs of equal rows if all fields were independent."""
-    equal = 1.0
-    for values in columns.values():
-        counts = np.array(list(Counter(values).values()), dtype=np.float64)
-        equal *= float((counts * (counts - 1)).sum() / (n * (n - 1)))
-    return equal * n * (n - 1) / 2
-
-
-def _features(view: View) -> dict[str, Column]:
-    """Attributes that may become features, as they stand today."""
-    return {
-        name: view.ledger.timeline(name).at(
-            np.arange(len(view)), np.full(len(view), NEVER - 1, dtype=np.int64)
-        )
-        for name in view.ledger.fields
-        if name in view.table.attributes and not view.fact(name, "excluded")
-    }
-
-
-def _uninformative(view: View) -> Finding | None:
-    if len(view) < 50:
-        return None
-    found: dict[str, str] = {}
-    for name, column in _features(view).items():
-        codes = column.values if column.kind == "text" else np.nan_to_num(column.values, nan=-1.0)
-        _, counts = np.unique(codes, return_counts=True)
-        if counts.max() >= 0.998 * len(view):
-            found[name] = "nearly always the same"
-        elif column.kind == "text" and len(counts) > 0.9 * len(view):
-            found[name] = "nearly always another"
-    if not found:
-        return None
-    return view.finding(
-        "info",
-        f"fields of {view.noun} that tell nothing, as nearly every record has the same value, or "
-        f"each a different one: {_shortened(found)}",
-        "nothing to do; to tidy up, list them under `drop` in the mapping",
-        fields=found,
-    )
-
-
-def _words(name: str) -> list[str]:
-    return _WORD.findall(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-
-
-def _personal_name(name: str) -> bool:
-    words = _words(name)
-    return bool(_PERSONAL & set(words)) or any(pair in _PERSONAL_PAIRS for pair in pairwise(words))
-
-
-def _looks_personal(column: Column) -> bool:
-    """Whether at least a fifth of the values read like addresses or telephone numbers."""
-    texts = [str(t) for t in column.levels[:500]]
-    hits = sum(bool(_MAIL.fullmatch(t) or _PHONE.fullmatch(t)) for t in texts)
-    return len(texts) > 0 and hits >= 0.2 * len(texts)
-
-
-def _personal_data(view: View) -> Finding | None:
-    found = [
-        name
-        for name, column in _features(view).items()
-        if column.kind == "text" and (_personal_name(name) or _looks_personal(column))
-    ]
-    if not found:
-        return None
-    return view.finding(
-        "warning",
-        f"fields of {view.noun} look like personal data, and nothing keeps them from the models: "
-        f"{_shortened(found)}",
-        "drop them in the mapping, or list them under `exclude`; of an e-mail address, map the "
-        "part after the @ to email_domain",
-        fields=found,
-    )
-
-
-def _protected(view: View) -> Finding | None:
-    found = [name for name in _features(view) if _PROTECTED & set(_words(name))]
-    if not found:
-        return None
-    return view.finding(
-        "info",
-        f"fields of {view.noun} describe persons in ways the law may protect: {_shortened(found)}",
-        "make sure that you may score people by them; if not, list them under `exclude`",
-        fields=found,
-    )
-
-
 VALUE_CHECKS = (
     Check("DQ401", _amounts_missing, sides=("deal",), timed=False),
     Check("DQ402", _amounts_not_positive, sides=("deal",), timed=False),
@@ -497,9 +318,5 @@ VALUE_CHECKS = (
     Check("DQ408", _stage_against_outcome, sides=("deal",), timed=False),
     Check("DQ409", _without_owner, timed=False),
     Check("DQ410", _dangling, timed=False),
-    Check("DQ411", _duplicates, timed=False),
-    Check("DQ412", _uninformative, timed=False),
     Check("DQ413", _probability_scale, sides=("deal",), timed=False),
-    Check("DQ414", _personal_data, timed=False),
-    Check("DQ415", _protected, timed=False),
 )

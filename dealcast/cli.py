@@ -19,7 +19,7 @@ from data.quality import examine
 from data.records import RecordError
 from data.store import StoreError
 from dealcast import __version__, show
-from dealcast.demo import run_demo
+from dealcast.demo import DEALS, run_demo
 from dealcast.doors import Kind, UsageError, open_doors
 from dealcast.tasks import (
     BacktestPlan,
@@ -347,9 +347,10 @@ def serve(
 def demo(
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop before serving.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the demo lives.")] = Path("var/demo"),
+    deals: Annotated[int, typer.Option(help="About how many deals the sample has.")] = DEALS,
 ) -> None:
     """Make a sample CRM, train, back-test, forecast, and serve it until Ctrl-C."""
-    run_demo(folder, serve=not no_serve)
+    run_demo(folder, serve=not no_serve, deals=deals)
 
 
 @app.command()

@@ -18,12 +18,12 @@ from serving.auth import SCOPES, make_key
 from serving.settings import Settings
 from training.walk import train
 
-__all__ = ["run_demo"]
+__all__ = ["DEALS", "run_demo"]
 
-_DEALS = 3000
+DEALS = 3000
 
 
-def run_demo(folder: Path, *, serve: bool) -> None:
+def run_demo(folder: Path, *, serve: bool, deals: int = DEALS) -> None:
     """Make what is not there yet under `folder`, then show and serve it."""
     settings = Settings(
         store=f"sqlite:///{folder / 'dealcast.db'}",
@@ -35,7 +35,7 @@ def run_demo(folder: Path, *, serve: bool) -> None:
     if not doors.store.sources():
         today = np.datetime64(now(), "D").astype("datetime64[us]")
         show.note(f"making a sample CRM: two years of leads and deals up to {today}")
-        crm = make_history(_DEALS, seed=7, end=today)
+        crm = make_history(deals, seed=7, end=today)
         doors.store.write(crm.tables.values(), at=doors.clock, facts=crm.facts)
     if doors.registry.champion("deal") is None or doors.registry.champion("lead") is None:
         known = np.datetime64(min(doors.history.observed_until, int(doors.clock.astype(int))), "us")

@@ -55,7 +55,7 @@ def error(text: str) -> None:
 def lines(texts: Iterable[str]) -> None:
     """Print lines as they are."""
     for text in texts:
-        _out.print(text, markup=False)
+        _out.print(text, markup=False, soft_wrap=True)
 
 
 def bar(steps: Iterator[Any], total: int, what: str) -> Iterator[Any]:

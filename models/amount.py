@@ -16,11 +16,12 @@ IntArray = npt.NDArray[np.int64]
 
 _POINTS = np.linspace(0.0, 1.0, 101)
 _M = 20.0  # won deals of the whole that a stage starts with
+_M_UNCHANGED = 3.0  # won deals closed at the amount they carried, that the whole starts with
 
 
 @dataclass(frozen=True)
 class AmountModel:
-    """Distribution of log(final / current) by stage, shrunken to the whole.
+    """Distribution of log(final / current) by stage, shrunken to the whole, and that to none.
 
     Attributes
     ----------
@@ -58,7 +59,10 @@ class AmountModel:
         codes, levels = stage
         known = (current > 0) & (final > 0)
         log_ratio = np.log(final[known] / current[known])
-        whole = np.quantile(log_ratio, _POINTS) if known.any() else np.zeros(len(_POINTS))
+        whole = np.zeros(len(_POINTS))
+        if known.any():
+            n = len(np.unique(deal[known]))
+            whole = np.quantile(log_ratio, _POINTS) * (n / (n + _M_UNCHANGED))
         names, rows = [], []
         for code, level in enumerate(levels):
             here = codes[known] == code
@@ -101,7 +105,7 @@ class AmountModel:
                 out[none] = np.exp(np.interp(level[none], _POINTS, self.log_final))
             else:
                 out[none] = 0.0
-        return out
+        return np.asarray(out, dtype=np.float64)
 
     def to_state(self) -> dict[str, Any]:
         """Plain values and arrays."""

@@ -16,10 +16,23 @@ from typing import Any
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
+from models.deal_arms import (
+    ArmInputs,
+    DealRows,
+    Ridge,
+    calendar_columns,
+    fit_ridge,
+    fit_trees,
+    log_chances,
+    ridge_scores,
+    sample_intervals,
+    table_chances,
+    take_columns,
+    tree_scores,
+)
 from models.encoding import Columns, TableEncoder, row_count
-from models.grid import CALENDAR_COLUMNS, Cells, HazardGrid
+from models.grid import Cells, HazardGrid
 from models.hazard_table import HazardTable, incidence, interval_labels
 
 __all__ = ["DealModel", "DealRows", "arm_weights"]
@@ -27,69 +40,18 @@ __all__ = ["DealModel", "DealRows", "arm_weights"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-_KEEP_OPEN = 0.2  # share of still-open rows kept, with weight 1 / share
-_MAX_RIDGE_ROWS = 50_000
-_MAX_TREE_ROWS = 600_000
 _CHUNK_ROWS = 400_000
 _M = 15.0  # events that a recalibration cell needs to count half
 _MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no factor cures
 _STEP_GROUPS = (0.0, 3.0, 8.0, 16.0)  # lower edges, in units, of the recalibrated horizons
 
 
-@dataclass(frozen=True)
-class DealRows:
-    """Landmarks of deals with what became of them.
-
-    Attributes
-    ----------
-    columns : Columns
-        Features at the landmark, shape (m,) each; `stage` and `days_in_stage` among them.
-    cells : Cells
-        Future intervals, (m, k).
-    time : float64, shape (m,)
-        Days to closing, or to the last moment the deal was seen open.
-    outcome : int64, shape (m,)
-        0 = last seen open, 1 = won, 2 = lost.
-    deal : int64, shape (m,)
-        Which deal, for counting and clustering.
-    """
-
-    columns: Columns
-    cells: Cells
-    time: FloatArray
-    outcome: IntArray
-    deal: IntArray
-
-    def __len__(self) -> int:
-        return len(self.time)
-
-    def take(self, rows: npt.NDArray[Any]) -> DealRows:
-        """Some of the landmarks."""
-        return DealRows(
-            take_columns(self.columns, rows), self.cells.take(rows), self.time[rows],
-            self.outcome[rows], self.deal[rows],
-        )  # fmt: skip
-
-    @property
-    def won_deals(self) -> int:
-        """Distinct deals that were won."""
-        return len(np.unique(self.deal[self.outcome == 1]))
-
-
-def calendar_columns(span: float) -> tuple[str, ...]:
-    """Calendar columns that `span` days of history can teach."""
-    known = {"weekday_share": 0.0, "season_sin": 730.0, "season_cos": 730.0}
-    return tuple(c for c in CALENDAR_COLUMNS if span >= known.get(c, 200.0))
-
-
-def take_columns(columns: Columns, rows: npt.NDArray[Any]) -> Columns:
-    """Rows of named columns."""
-    return {k: (v[0][rows], v[1]) if isinstance(v, tuple) else v[rows] for k, v in columns.items()}
-
-
 def arm_weights(won: int) -> FloatArray:
-    """Weights of (table, ridge, trees) by won deals: the table alone below about 60, an equal
-    mean above about 200, and a straight line in log(won) between, so that nothing jumps."""
+    """Weights of (table, ridge, trees) by won deals.
+
+    The table alone up to 60, an equal mean from 200 on, and a straight line in log(won) between,
+    so that nothing jumps.
+    """
     if won <= 0:
         return np.array([1.0, 0.0, 0.0])
     t = float(np.clip(np.log(won / 60.0) / np.log(200.0 / 60.0), 0.0, 1.0))
@@ -121,7 +83,7 @@ class DealModel:
     grid: HazardGrid
     table: HazardTable
     encoder: TableEncoder | None
-    ridge: tuple[FloatArray, FloatArray] | None
+    ridge: Ridge | None
     trees: lgb.Booster | None
     weights: FloatArray
     correction: FloatArray
@@ -147,10 +109,11 @@ class DealModel:
         calendar would be a clock that tells the past from the future.
         """
         deals = max(len(np.unique(rows.deal)), 1)
+        days_in_stage = rows.columns["days_in_stage"]
+        assert not isinstance(days_in_stage, tuple)
         table = HazardTable.fit(
-            _stage(rows.columns), _days_in_stage(rows.columns), rows.cells, rows.time,
-            rows.outcome, grid.edges, stage_prior=stage_prior or {},
-            rows_per_deal=max(len(rows) / deals, 1.0),
+            _stage(rows.columns), days_in_stage, rows.cells, rows.time, rows.outcome, grid.edges,
+            stage_prior=stage_prior or {}, rows_per_deal=max(len(rows) / deals, 1.0),
         )  # fmt: skip
         won = rows.won_deals
         closed = len(np.unique(rows.deal[rows.outcome > 0]))
@@ -162,12 +125,13 @@ class DealModel:
             return bare
         encoder = TableEncoder.fit(rows.columns)
         rng = np.random.default_rng(seed)
-        sampled = _sample_intervals(rows, rng)
-        bare = replace(bare, encoder=encoder)
+        sampled = sample_intervals(rows, rng)
+        inputs = ArmInputs(encoder, table, calendar)
         return replace(
             bare,
-            ridge=_fit_ridge(bare, rows, sampled, rng),
-            trees=_fit_trees(bare, rows, sampled, seed, threads),
+            encoder=encoder,
+            ridge=fit_ridge(inputs, rows, sampled, rng),
+            trees=fit_trees(inputs, rows, sampled, seed, threads),
         )
 
     def hazards(self, columns: Columns, cells: Cells, *, corrected: bool = True) -> FloatArray:
@@ -177,11 +141,13 @@ class DealModel:
         -------
         float64, shape (m, k, 2)
         """
-        size = max(_CHUNK_ROWS // max(cells.begin.shape[1], 1), 1)
-        n = row_count(columns)
+        n, width = row_count(columns), cells.begin.shape[1]
+        if n == 0:
+            return np.zeros((0, width, 2))
+        size = max(_CHUNK_ROWS // max(width, 1), 1)
         parts = [
             self._hazards(take_columns(columns, part), cells.take(part), corrected)
-            for part in np.array_split(np.arange(n), max(-(-n // size), 1))
+            for part in np.array_split(np.arange(n), -(-n // size))
         ]
         return np.concatenate(parts)
 
@@ -207,16 +173,19 @@ class DealModel:
         per_deal = max(len(rows) / max(len(np.unique(rows.deal)), 1), 1.0)
         factor = np.ones_like(self.correction)
         for c in (0, 1):
-            seen = np.bincount(place, (label == c + 1).ravel(), size).reshape(shape) / per_deal
-            due = np.bincount(place, (share * expected_of[:, :, c]).ravel(), size)
-            due = due.reshape(shape) / per_deal
+            seen, due = (
+                np.asarray(np.bincount(place, part.ravel(), size), np.float64).reshape(shape)
+                / per_deal
+                for part in (label == c + 1, share * expected_of[:, :, c])
+            )
             overall = (seen.sum() + _M) / (due.sum() + _M)
             horizon = (seen.sum(0) + _M * overall) / (due.sum(0) + _M)
-            factor[:, :, c] = np.clip((seen + _M * horizon) / (due + _M), 1 / _MOST_CORRECTION, _MOST_CORRECTION)
-        return replace(self, correction=factor)
+            factor[:, :, c] = (seen + _M * horizon) / (due + _M)
+        kept = np.clip(factor, 1 / _MOST_CORRECTION, _MOST_CORRECTION)
+        return replace(self, correction=kept)
 
     def corrected_like(self, other: DealModel) -> DealModel:
-        """This model with the correction of another one, stage by stage.
+        """The model with the correction of another one, stage by stage.
 
         A stage that the other one did not know gets the correction of all stages.
         """
@@ -261,14 +230,15 @@ class DealModel:
         )
 
     def _hazards(self, columns: Columns, cells: Cells, corrected: bool) -> FloatArray:
-        arms = [_log_chances(self._table_chances(columns, cells))]
+        arms = [log_chances(table_chances(self.table, columns, cells))]
         if self.encoder is not None and self.ridge is not None and self.trees is not None:
+            inputs = ArmInputs(self.encoder, self.table, self.calendar)
             encoded = self.encoder.trees(columns)
             linear = self.encoder.linear_of(encoded)
             m, k = cells.begin.shape
             row, col = np.repeat(np.arange(m), k), np.tile(np.arange(k), m)
-            arms.append(_ridge_scores(self, linear, cells, arms[0], row, col))
-            arms.append(_tree_scores(self, encoded, columns, cells, row, col))
+            arms.append(ridge_scores(inputs, self.ridge, linear, cells, arms[0], row, col))
+            arms.append(tree_scores(inputs, self.trees, encoded, columns, cells, row, col))
             arms = [_log_softmax(a.reshape(m, k, 3)) for a in arms]
         blended = sum(w * a for w, a in zip(self.weights, arms, strict=False))
         chances = np.exp(_log_softmax(np.asarray(blended)))[:, :, 1:]
@@ -278,10 +248,7 @@ class DealModel:
         stage, group = self._place(columns, cells)
         chances = chances * self.correction[stage[:, None], group]
         total = chances.sum(axis=2, keepdims=True)
-        return chances / np.maximum(total / 0.999, 1.0)
-
-    def _table_chances(self, columns: Columns, cells: Cells) -> FloatArray:
-        return self.table.chances(_stage(columns), _days_in_stage(columns), cells)
+        return np.asarray(chances / np.maximum(total / 0.999, 1.0), dtype=np.float64)
 
     def _place(self, columns: Columns, cells: Cells) -> tuple[IntArray, IntArray]:
         """Row and column of each landmark's intervals in `correction`."""
@@ -300,176 +267,6 @@ def _stage(columns: Columns) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.obje
     return column
 
 
-def _days_in_stage(columns: Columns) -> FloatArray:
-    column = columns["days_in_stage"]
-    assert not isinstance(column, tuple)
-    return column
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """Intervals used for fitting: landmark, interval, label, weight, share at risk."""
-
-    row: IntArray
-    col: IntArray
-    label: IntArray
-    weight: FloatArray
-    share: FloatArray
-
-
-def _sample_intervals(rows: DealRows, rng: np.random.Generator) -> _Sample:
-    share, label = interval_labels(rows.cells, rows.time, rows.outcome)
-    # Of the intervals that stay open, a fifth with weight five: the same fit in a third of the
-    # time. The chance to be kept must not depend on anything.
-    keep = (share > 0) & ((label > 0) | (rng.random(share.shape) < _KEEP_OPEN))
-    row, col = np.nonzero(keep)
-    if len(row) > _MAX_TREE_ROWS:
-        picked = np.sort(rng.choice(len(row), _MAX_TREE_ROWS, replace=False))
-        row, col = row[picked], col[picked]
-    found = label[row, col]
-    weight = np.where(found > 0, 1.0, 1.0 / _KEEP_OPEN)
-    return _Sample(row, col, found, weight, share[row, col])
-
-
-def _truncated(cells: Cells, sample: _Sample) -> Cells:
-    """The sampled intervals, cut where a record was last seen, one landmark a row: (n, 1)."""
-    row, col = sample.row, sample.col
-    begin = cells.begin[row, col]
-    end = begin + (cells.end[row, col] - begin) * sample.share
-    return Cells(
-        begin[:, None], end[:, None], cells.step[row, col][:, None],
-        {k: v[row, col][:, None] for k, v in cells.calendar.items()},
-    )  # fmt: skip
-
-
-def _log_chances(chances: FloatArray) -> FloatArray:
-    """(won, lost) chances (m, k, 2) -> logs of (open, won, lost), (m, k, 3)."""
-    stay = np.maximum(1.0 - chances.sum(axis=2, keepdims=True), 1e-9)
-    return np.log(np.maximum(np.concatenate([stay, chances], axis=2), 1e-12))
-
-
 def _log_softmax(scores: FloatArray) -> FloatArray:
     top = scores.max(axis=-1, keepdims=True)
     return np.asarray(scores - top - np.log(np.exp(scores - top).sum(axis=-1, keepdims=True)))
-
-
-def _interval_columns(
-    model: DealModel, columns: Columns, cells: Cells, row: IntArray, col: IntArray
-) -> FloatArray:
-    """What the trees see of an interval: place, length, calendar, the rep's close date."""
-    begin, end = cells.begin[row, col], cells.end[row, col]
-    parts = [begin, end - begin]
-    parts += [cells.calendar[name][row, col] for name in model.calendar]
-    close = columns.get("days_to_expected_close")
-    if close is not None and not isinstance(close, tuple):
-        parts.append(close[row] - (begin + end) / 2)
-    return np.column_stack(parts)
-
-
-def _ridge_design(
-    model: DealModel, linear: FloatArray, cells: Cells, table: FloatArray, row: IntArray,
-    col: IntArray,
-) -> FloatArray:  # fmt: skip
-    """What the ridge sees: the landmark, the interval's calendar, and the table's log-odds."""
-    logs = table[row, col]
-    odds = logs[:, 1:] - logs[:, :1]
-    scale = {"days_to_quarter_end": 92.0}
-    calendar = [cells.calendar[c][row, col] / scale.get(c, 1.0) for c in model.calendar]
-    return np.column_stack([linear[row], *calendar, np.log1p(cells.begin[row, col]) / 3.0, odds])
-
-
-def _fit_ridge(
-    model: DealModel, rows: DealRows, sample: _Sample, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    assert model.encoder is not None
-    picked = np.arange(len(sample.row))
-    if len(picked) > _MAX_RIDGE_ROWS:
-        picked = np.sort(rng.choice(len(picked), _MAX_RIDGE_ROWS, replace=False))
-    part = _Sample(
-        *(getattr(sample, f)[picked] for f in ("row", "col", "label", "weight", "share"))
-    )
-    cells = _truncated(rows.cells, part)
-    columns = take_columns(rows.columns, part.row)
-    table = _log_chances(model._table_chances(columns, cells))
-    linear = model.encoder.linear(columns)
-    index, zero = np.arange(len(part.row)), np.zeros(len(part.row), dtype=np.int64)
-    design = _ridge_design(model, linear, cells, table, index, zero)
-    fitted = LogisticRegression(C=0.1, solver="newton-cholesky", tol=1e-4)
-    fitted.fit(design, part.label, sample_weight=part.weight)
-    # A class that never occurred gets an intercept no other arm can be talked into.
-    coef, intercept = np.zeros((3, design.shape[1])), np.full(3, -12.0)
-    scores, offsets = fitted.coef_, fitted.intercept_
-    if len(fitted.classes_) == 2:
-        scores, offsets = np.vstack([-scores, scores]) / 2, np.r_[-offsets, offsets] / 2
-    coef[fitted.classes_], intercept[fitted.classes_] = scores, offsets
-    return coef, intercept
-
-
-def _ridge_scores(
-    model: DealModel, linear: FloatArray, cells: Cells, table: FloatArray, row: IntArray,
-    col: IntArray,
-) -> FloatArray:  # fmt: skip
-    assert model.ridge is not None
-    design = _ridge_design(model, linear, cells, table, row, col)
-    coef, intercept = model.ridge
-    # einsum without optimisation adds in one order whatever the batch: one row, the same bits.
-    return np.einsum("ij,cj->ic", design, coef, optimize=False) + intercept
-
-
-def _tree_offsets(model: DealModel, cells: Cells, row: IntArray, col: IntArray) -> FloatArray:
-    """Where boosting starts: log-odds of the whole table at the step, for the interval's part."""
-    whole = model.table.chance[-1, 0][cells.step[row, col]]
-    part = (cells.end - cells.begin)[row, col] / model.table.steps[cells.step[row, col]]
-    chances = whole * np.maximum(part, 1e-6)[:, None]
-    scores = np.zeros((len(row), 3))
-    scores[:, 1:] = np.log(np.maximum(chances, 1e-9))
-    return scores
-
-
-def _fit_trees(
-    model: DealModel, rows: DealRows, sample: _Sample, seed: int, threads: int
-) -> lgb.Booster:
-    assert model.encoder is not None
-    cells = _truncated(rows.cells, sample)
-    columns = take_columns(rows.columns, sample.row)
-    index, zero = np.arange(len(sample.row)), np.zeros(len(sample.row), dtype=np.int64)
-    design = np.column_stack(
-        [model.encoder.trees(columns), _interval_columns(model, columns, cells, index, zero)]
-    )
-    offsets = _tree_offsets(model, cells, index, zero)
-    data = lgb.Dataset(
-        design,
-        label=sample.label,
-        weight=sample.weight,
-        init_score=offsets.ravel(order="F"),
-        categorical_feature=list(model.encoder.categorical),
-        free_raw_data=True,
-    )
-    parameters = {
-        "objective": "multiclass",
-        "num_class": 3,
-        "learning_rate": 0.06,
-        "num_leaves": 15,
-        "min_data_in_leaf": int(np.clip(len(sample.row) / 300, 20, 150)),
-        "lambda_l2": 5.0,
-        "feature_fraction": 0.8,
-        "max_bin": 63,
-        "cat_smooth": 20.0,
-        "max_cat_to_onehot": 4,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": threads,
-        "seed": seed,
-        "verbosity": -1,
-    }
-    return lgb.train(parameters, data, num_boost_round=150)
-
-
-def _tree_scores(
-    model: DealModel, encoded: FloatArray, columns: Columns, cells: Cells, row: IntArray,
-    col: IntArray,
-) -> FloatArray:  # fmt: skip
-    assert model.trees is not None
-    design = np.column_stack([encoded[row], _interval_columns(model, columns, cells, row, col)])
-    raw = np.asarray(model.trees.predict(design, raw_score=True, num_threads=1), dtype=np.float64)
-    return raw + _tree_offsets(model, cells, row, col)

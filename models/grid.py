@@ -89,7 +89,9 @@ class HazardGrid:
         The organisation's clock at the landmark is used for the whole horizon: a summer-time
         change moves an edge by an hour, which no model here sees.
         """
-        moments, place = np.unique(local, return_inverse=True)
+        # Midnights made of floats miss by 1e-12 days, and a cut beside an edge instead of on it
+        # would leave an interval that long, whose calendar is rounding error.
+        moments, place = np.unique(np.round(local, 9), return_inverse=True)
         cuts = _month_ends(moments, self.t_max)
         base = np.broadcast_to(np.array(self.edges), (len(moments), len(self.edges)))
         marks = np.sort(np.concatenate([base, np.clip(cuts, 0.0, self.t_max)], axis=1), axis=1)
@@ -115,7 +117,7 @@ def _business(days: FloatArray) -> FloatArray:
     weekday = (whole + 3) % 7
     full_weeks = (whole + 3) // 7
     inside = np.where(weekday < 5, days - whole, 0.0)
-    return full_weeks * 5.0 + np.minimum(weekday, 5) + inside
+    return np.asarray(full_weeks * 5.0 + np.minimum(weekday, 5) + inside, dtype=np.float64)
 
 
 def _calendar(begin: FloatArray, end: FloatArray, first_month: int) -> dict[str, FloatArray]:

@@ -21,7 +21,9 @@ __all__ = ["HazardTable", "incidence", "interval_labels"]
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-_M = 15.0  # rows of the parent that a cell starts with
+# Rows of the parent that a cell starts with: fewest with 1,000 closed deals or more, most with 150
+# or less, where a cell's rows tell of few deals.
+_M_FEWEST, _M_MOST, _M_DEALS = 15.0, 100.0, 15_000.0
 _PRIOR_DEALS = 10.0  # deals that a stage's prior win probability is worth
 _PRIOR_CLOSING = 0.03  # chance to close in one step before any deal has been seen
 
@@ -144,10 +146,11 @@ class HazardTable:
             shape,
         ).ravel()
         size = int(np.prod(shape))
-        risk = np.bincount(place, share.ravel(), size).reshape(shape)
-        events = np.stack(
-            [np.bincount(place, (label == c).ravel(), size).reshape(shape) for c in (1, 2)], axis=-1
+        risk, won, lost = (
+            np.asarray(np.bincount(place, part.ravel(), size), dtype=np.float64).reshape(shape)
+            for part in (share, label == 1, label == 2)
         )
+        events = np.stack([won, lost], axis=-1)
         prior = np.array([stage_prior.get(s, np.nan) for s in names] + [np.nan])
         return cls(names, bins, _shrink(risk, events, prior, steps / unit, rows_per_deal), steps)
 
@@ -165,7 +168,7 @@ class HazardTable:
         # A part of a step under a constant hazard; the split between outcomes stays.
         closing = whole.sum(axis=2)
         closing_part = 1.0 - (1.0 - closing) ** part
-        return whole * (closing_part / closing)[:, :, None]
+        return np.asarray(whole * (closing_part / closing)[:, :, None], dtype=np.float64)
 
     def to_state(self) -> dict[str, Any]:
         """Plain values."""
@@ -198,8 +201,9 @@ def _shrink(
 ) -> FloatArray:
     """Counts -> chances: cells towards stage, stage towards the whole, split towards the prior."""
     total_risk, total = risk.sum((0, 1)), events.sum((0, 1))
+    m = float(np.clip(_M_DEALS / max(total.sum() / per_deal, 1.0), _M_FEWEST, _M_MOST))
     base = 1.0 - (1.0 - _PRIOR_CLOSING) ** units
-    closing = (total.sum(-1) + _M * base) / (total_risk + _M)
+    closing = (total.sum(-1) + m * base) / (total_risk + m)
     overall_share = (total[:, 0].sum() + 2.0) / (total.sum() + 4.0)
     # Deals, not rows, are the experience that a prior is weighed against.
     won, closed = events.sum((1, 2))[:, 0] / per_deal, events.sum((1, 2, 3)) / per_deal
@@ -207,6 +211,6 @@ def _shrink(
     share = (won + _PRIOR_DEALS * prior) / (closed + _PRIOR_DEALS)
     whole = closing[None, :, None] * np.stack([share, 1.0 - share], -1)[:, None, :]
     stage_risk, stage_events = risk.sum(1), events.sum(1)
-    stage = (stage_events + _M * whole) / (stage_risk + _M)[:, :, None]
-    cells = (events + _M * stage[:, None]) / (risk + _M)[:, :, :, None]
+    stage = (stage_events + m * whole) / (stage_risk + m)[:, :, None]
+    cells = (events + m * stage[:, None]) / (risk + m)[:, :, :, None]
     return np.asarray(np.maximum(cells, 1e-7), dtype=np.float64)

@@ -253,7 +253,7 @@ def forecast(
                     },
                     target,
                     None if target is None else float((values >= target).mean()),
-                    _coverage(bundle, levels, period, as_of),
+                    _coverage(bundle, levels, period, as_of, group),
                     _drivers(simulation, members, p, float(values.var())),
                 )
             )
@@ -331,11 +331,14 @@ def _target(
 
 
 def _coverage(
-    bundle: DealBundle, levels: Sequence[float], period: Period, as_of: np.datetime64
+    bundle: DealBundle, levels: Sequence[float], period: Period, as_of: np.datetime64, group: str
 ) -> list[dict[str, Any]]:
-    """Coverage measured at the back-tested horizon nearest to the period's end."""
+    """Coverage measured at the back-tested horizon nearest to the period's end.
+
+    It was measured on the whole; of a group's ranges nothing is known yet.
+    """
     days = float((period.end - as_of) / np.timedelta64(1, "D"))
-    measured = bundle.manifest.coverage
+    measured = bundle.manifest.coverage if group == WHOLE else []
     out = []
     for level in levels:
         same = [c for c in measured if abs(c["level"] - level) < 1e-9]

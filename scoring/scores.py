@@ -255,9 +255,11 @@ def _curve_points(
     real = cells.end[i] > cells.begin[i]
     moments = (snapshot.at[i] + cells.end[i][real] * DAY).astype(np.int64)
     dates = moments.astype("datetime64[us]").astype("datetime64[D]")
+    # Two intervals may end on one day, at a month's end: the later one tells of the day.
+    latest = np.flatnonzero(np.r_[dates[1:] != dates[:-1], True])
     return tuple(
         CurvePoint(d, float(w), float(lost))
-        for d, (w, lost) in zip(dates, curve[i][real], strict=True)
+        for d, (w, lost) in zip(dates[latest], curve[i][real][latest], strict=True)
     )
 
 

@@ -155,13 +155,13 @@ def _context(
 
 def _missing_facts(kind: Side, submitted: Submitted) -> tuple[str, ...]:
     """What a record leaves unsaid that its score would gain from."""
-    values, found = submitted.row.values, []
+    values = submitted.row.values
     if "created_at" not in values:
-        found.append("no created_at: the age is counted from as_of")
+        return ("no created_at: the age, and the time in the stage, are counted from as_of",)
     told = submitted.nested.get("stage_change") or "seen_at" in values or "first_seen_at" in values
     if kind == "deal" and "stage_id" in values and not told:
-        found.append("no stage_changes: the time in the stage is counted from as_of")
-    return tuple(found)
+        return ("no stage_changes: the time in the stage is counted from as_of",)
+    return ()
 
 
 def _answers(question: Question, members: Sequence[_Candidate]) -> list[Answer | Exception]:

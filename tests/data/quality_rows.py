@@ -21,6 +21,8 @@ Row = dict[str, Any]
 START = dt.datetime(2023, 1, 2, tzinfo=dt.UTC)
 UNTIL = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)  # a Monday, and the first day of a quarter
 WEEKS = 52
+DAY = dt.timedelta(days=1)
+MINUTE = dt.timedelta(minutes=1)
 
 
 @dataclass

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import os
-import re
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.history import History
-from data.mapping import load_mapping, read_source
 from data.pipeline import FiscalCalendar
-from data.quality import CHECKS, QualityReport, examine
-from data.records import ENTITIES, Table
-from tests.data.quality_rows import START, UNTIL, Crm, change, healthy
-
-ROOT = Path(__file__).resolve().parents[2]
-DAY = dt.timedelta(days=1)
-MINUTE = dt.timedelta(minutes=1)
+from data.quality import CHECKS
+from tests.data.quality_rows import DAY, MINUTE, START, UNTIL, Crm, change, healthy
 
 Edit = Callable[[Crm], None]
 FOUND: dict[str, tuple[str, Edit]] = {}  # code -> severity expected, how to spoil the data

@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from serving import schemas
+from serving.desk import Desk
 from tests.serving.conftest import NOW, House, request_record
 
 DEAL: dict[str, Any] = {
@@ -102,8 +103,6 @@ def test_no_records_no_results(client: TestClient) -> None:
 
 def test_a_bare_date_is_midnight_in_the_time_zone(house: House) -> None:
     settings = type(house.settings)(**{**vars(house.settings), "time_zone": "America/New_York"})
-    from serving.desk import Desk
-
     desk = Desk(house.store, house.live, settings, house.clock)
     found = desk.score_records("deal", [DEAL], as_of="2026-02-15", hindsight=True)
     assert str(found.as_of) == "2026-02-15T05:00:00.000000"
@@ -253,11 +252,11 @@ def test_a_stage_nobody_has_seen_is_told(client: TestClient) -> None:
 def test_what_is_left_unsaid_is_told(client: TestClient) -> None:
     (full,) = _score(client, DEAL)
     assert full["warnings"] == []
-    (bare,) = _score(client, {"deal_id": "x", "stage_id": "proposal"})
+    bare, unmoved = _score(client, {"deal_id": "x", "stage_id": "proposal"}, _bare(DEAL))
     told = " / ".join(bare["warnings"])
     assert "no created_at" in told
-    assert "no stage_changes" in told
     assert "no amount" in told
+    assert unmoved["warnings"] == ["no stage_changes: the time in the stage is counted from as_of"]
 
 
 def test_an_empty_list_of_moves_says_that_it_never_moved(client: TestClient) -> None:
@@ -271,7 +270,7 @@ def test_an_empty_list_of_moves_says_that_it_never_moved(client: TestClient) -> 
 
 
 def test_a_nested_value_is_named_by_its_path(client: TestClient) -> None:
-    cases = {
+    cases: dict[str, dict[str, Any]] = {
         "activities.1.occurred_at": {"activities": [{}, {"occurred_at": "soon"}]},
         "stage_changes.0.to_stage_id": {"stage_changes": [{"changed_at": "2026-01-25"}]},
         "stage_changes": {"stage_changes": "proposal"},
