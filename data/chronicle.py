@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,7 @@ from data.columns import (
     places,
     to_column,
 )
-from data.events import Events, Runs, run_starts, runs_of
-from data.events import prefixes as prefixes_of
+from data.events import Events, Runs, prefixes, run_starts, runs_of
 from data.records import SourceFacts, Table
 from data.timelines import Changes, Timeline
 
@@ -119,7 +119,7 @@ class Ledger:
     stages : Events
         Stages entered (`value` = code into `stage_levels`).
     stage_order : float64, shape (levels,)
-        Place of each stage level in its pipeline, NaN where the stages do not say.
+        Place of each stage level in its pipeline, from 1; NaN where the stages do not say.
     activities : Events
         Activities that took place (`value` = code into `activity_levels`, -1 for no type).
     plans : Plans
@@ -132,6 +132,8 @@ class Ledger:
         The rows as stored now; read a value from it only through `Snapshot.value`.
     changes : Table
         The kept changes of fields.
+    memory : dict
+        Results that several features share, by name.
     """
 
     side: Side
@@ -153,6 +155,7 @@ class Ledger:
     changes: Table
     facts: tuple[SourceFacts, ...]
     pseudo_times: bool
+    memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
     _timelines: dict[str, Timeline] = field(default_factory=dict, compare=False, repr=False)
     _answers: dict[str, Column] = field(default_factory=dict, compare=False, repr=False)
     _by_type: dict[str, Events] = field(default_factory=dict, compare=False, repr=False)
@@ -222,6 +225,8 @@ class Ledger:
 
     def _from_source(self, sources: set[str]) -> BoolArray:
         """Rows that one of some sources brought; "" stands for no source."""
+        if not sources:
+            return np.zeros(len(self), dtype=bool)
         codes, levels = self._source
         none = "" in sources
         return np.asarray(codes_in(levels, codes, sources) | (none & (codes < 0)))
@@ -304,8 +309,8 @@ class Ledger:
         }
 
 
-def _given(values: npt.NDArray[np.object_] | None) -> object:
-    return (v for v in (() if values is None else values.tolist()) if v is not None)
+def _given(values: npt.NDArray[np.object_] | None) -> Iterator[Any]:
+    return (v for v in ([] if values is None else values.tolist()) if v is not None)
 
 
 def _sorted_parts(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
@@ -315,7 +320,7 @@ def _sorted_parts(texts: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     return out
 
 
-def _all_missing(values: npt.NDArray[np.generic]) -> bool:
+def _all_missing(values: npt.NDArray[Any]) -> bool:
     if values.dtype == object:
         return all(v is None for v in values.tolist())
     return bool(np.isnan(values).all() if values.dtype.kind == "f" else np.isnat(values).all())
@@ -332,7 +337,7 @@ def _stage_path(stages: Events, runs: Runs, order: FloatArray) -> StagePath:
     skipped = _running(np.maximum(step - 1.0, 0.0), stages.start, stages.row)
     visits = _visits(stages)
     for record in np.flatnonzero(~stages.in_order):
-        for position, line in prefixes_of(stages, int(record)):
+        for position, line in prefixes(stages, int(record)):
             starts = run_starts(stages.value, line, None)
             walked = _steps(place[starts])[1:]
             backward[position] = float((walked < 0).sum())
@@ -347,7 +352,7 @@ def _steps(place: FloatArray) -> FloatArray:
     return np.asarray(np.nan_to_num(np.diff(place, prepend=np.nan)))
 
 
-def _running(amount: npt.NDArray[np.generic], start: IntArray, row: IntArray) -> FloatArray:
+def _running(amount: npt.NDArray[Any], start: IntArray, row: IntArray) -> FloatArray:
     """Running sums inside each record."""
     total = np.r_[0.0, np.cumsum(amount)]
     return np.asarray(total[1:] - total[start[row]])

@@ -1,4 +1,4 @@
-"""Columns of values as kernels see them: numbers, or texts by code; moments as whole microseconds."""
+"""Columns of values as kernels see them: numbers, texts by code, moments in microseconds."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ def micros(times: npt.NDArray[Any]) -> IntArray:
 
 def dictionary(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], ObjectArray]:
     """Texts -> (codes, levels in order of first appearance); None gets -1."""
+    if len(values) == 0:
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=object)
     found: dict[Any, int] = {}
     codes = np.fromiter(
         (-1 if v is None else found.setdefault(v, len(found)) for v in values.tolist()),
@@ -61,6 +63,8 @@ def dictionary(values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int32], ObjectA
 
 def places(ids: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> IntArray:
     """Position of each wanted id among `ids`, -1 where there is none."""
+    if len(wanted) == 0:
+        return np.zeros(0, dtype=np.int64)
     place = {i: n for n, i in enumerate(ids.tolist())}
     return np.fromiter(
         (place.get(w, -1) for w in wanted.tolist()), dtype=np.int64, count=len(wanted)
@@ -110,7 +114,8 @@ class Column:
     def texts(self) -> ObjectArray:
         """The values as text or None; numbers as people write them."""
         column = self.as_text()
-        return np.append(column.levels, None)[column.values]
+        texts: ObjectArray = np.array([*column.levels.tolist(), None], dtype=object)
+        return np.asarray(texts[column.values])
 
     def as_text(self) -> Column:
         """The same values as a text column."""

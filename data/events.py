@@ -112,7 +112,12 @@ class Events:
 
     def only(self, value: int) -> Events:
         """The events with this value, the records as they are."""
-        return self._where(self.value == value)
+        return self.where(self.value == value)
+
+    def where(self, keep: BoolArray) -> Events:
+        """The events of a mask, the records as they are."""
+        n = len(self.in_order)
+        return _ordered(n, self.row[keep], self.at[keep], self.known_at[keep], self.value[keep])
 
     def count_since(self, rows: IntArray, lo: IntArray, hi: IntArray, since: IntArray) -> IntArray:
         """How many of [lo, hi) happened at or after `since`, shape (m,).
@@ -128,7 +133,11 @@ class Events:
         return count
 
     def without_repeats(self, first: int | IntArray | None = None) -> Events:
-        """Drop events that repeat the value before them, whatever was known when.
+        """Drop the events that `repeats` finds."""
+        return self.where(~self.repeats(first))
+
+    def repeats(self, first: int | IntArray | None = None) -> BoolArray:
+        """Whether an event repeats the value before it, whatever of the others was known.
 
         Parameters
         ----------
@@ -136,33 +145,28 @@ class Events:
             The value before any event, if there is one.
         """
         if len(self.row) == 0:
-            return self
+            return np.zeros(0, dtype=bool)
         new_record = np.r_[True, self.row[1:] != self.row[:-1]]
         repeat = ~new_record & (self.value == np.r_[self.value[:1], self.value[:-1]])
-        if first is not None:
-            before = np.broadcast_to(first, len(self.in_order))
+        before = None if first is None else np.broadcast_to(first, len(self.in_order))
+        if before is not None:
             repeat |= new_record & (self.value == before[self.row])
         for record in np.flatnonzero(~self.in_order):
             repeat[self.start[record] : self.start[record + 1]] = True
-            repeat[self._told(int(record), first)] = False
-        return self._where(~repeat)
+            repeat[self._told(int(record), None if before is None else int(before[record]))] = False
+        return np.asarray(repeat)
 
-    def _told(self, record: int, first: int | IntArray | None) -> list[int]:
+    def _told(self, record: int, first: int | None) -> list[int]:
         """Events of one record that say something new at some point, in any order."""
-        before = None if first is None else int(np.broadcast_to(first, len(self.in_order))[record])
         told = set()
         for position, line in prefixes(self, record):
             place = line.index(position)
             for i in (place, place + 1):  # the event itself, and the one it came before
                 if i < len(line):
-                    previous = before if i == 0 else int(self.value[line[i - 1]])
+                    previous = first if i == 0 else int(self.value[line[i - 1]])
                     if previous is None or self.value[line[i]] != previous:
                         told.add(line[i])
         return sorted(told)
-
-    def _where(self, keep: BoolArray) -> Events:
-        n = len(self.in_order)
-        return _ordered(n, self.row[keep], self.at[keep], self.known_at[keep], self.value[keep])
 
 
 def _at_end(per_event: IntArray, lo: IntArray, hi: IntArray) -> IntArray:

@@ -69,8 +69,8 @@ class FiscalCalendar:
 
     def day_of(self, moment: np.datetime64) -> dt.date:
         """The calendar day of a UTC moment in the organisation's zone."""
-        utc = moment.astype("datetime64[us]").astype(dt.datetime).replace(tzinfo=dt.UTC)
-        return utc.astimezone(ZoneInfo(self.zone)).date()
+        utc: dt.datetime = moment.astype("datetime64[us]").astype(dt.datetime)
+        return utc.replace(tzinfo=dt.UTC).astimezone(ZoneInfo(self.zone)).date()
 
     def local_days(self, at: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Local times in days since 1970, shape (m,), of UTC microseconds `at`."""

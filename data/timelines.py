@@ -95,7 +95,11 @@ class Timeline:
         first = events.oldest[events.start[1:][moved] - 1]
         base, values = _in_one(now, moved, changes.old[order][first], changes.new[order])
         found, code = np.unique(np.r_[base.values, values.values], return_inverse=True)
-        events = replace(events, value=code[n:]).without_repeats(code[:n])
+        events = replace(events, value=code[n:])
+        repeats = events.repeats(code[:n])
+        base_at = base_at.copy()  # a change that changed nothing told the value all the same
+        np.minimum.at(base_at, events.row[repeats], events.known_at[repeats])
+        events = events.where(~repeats)
         return cls(base, base_at, events, Column(base.kind, found, base.levels))
 
     def at(self, rows: IntArray, at: IntArray) -> Column:

@@ -80,10 +80,21 @@ Hindsight = Annotated[
 
 # What a user can cure; everything else is a fault of ours and shows where it happened.
 _TOLD = (
-    BacktestError, BundleError, CalendarError, ForecastError, HistoryError, MappingError,
-    PointsError, RecordError, RegistryError, ScopeError, SettingsError, StoreError,
-    TrainingError, UsageError,
-)  # fmt: skip
+    BacktestError,
+    BundleError,
+    CalendarError,
+    ForecastError,
+    HistoryError,
+    MappingError,
+    PointsError,
+    RecordError,
+    RegistryError,
+    ScopeError,
+    SettingsError,
+    StoreError,
+    TrainingError,
+    UsageError,
+)
 
 
 def _told(command: Callable[..., None]) -> Callable[..., None]:
@@ -136,11 +147,19 @@ def import_(
         "Rows read",
         ["file", "use", "read", "stored", "ignored", "duplicates", "after outcome", "rejected"],
         [
-            [c.file, c.use, c.read, sum(c.stored.values()), sum(c.ignored.values()), c.duplicates,
-             c.after_outcome, c.rejected]
+            [
+                c.file,
+                c.use,
+                c.read,
+                sum(c.stored.values()),
+                sum(c.ignored.values()),
+                c.duplicates,
+                c.after_outcome,
+                c.rejected,
+            ]
             for c in imported.counts
         ],
-    )  # fmt: skip
+    )
     show.table(
         "Store",
         ["entity", "new", "changed", "unchanged"],
@@ -175,9 +194,15 @@ def train(
     doors = open_doors(store)
     kinds = kinds_in(doors.history) if what == "all" else [_kind(what)]
     done = train_models(
-        doors.history, doors.registry, kinds, doors.moment(as_of), doors.recipe(seed),
-        doors.reports, trained_at=str(doors.clock.astype("datetime64[s]")) + "Z", say=show.note,
-    )  # fmt: skip
+        doors.history,
+        doors.registry,
+        kinds,
+        doors.moment(as_of),
+        doors.recipe(seed),
+        doors.reports,
+        trained_at=str(doors.clock.astype("datetime64[s]")) + "Z",
+        say=show.note,
+    )
     if as_json:
         show.to_json([_trained(t) for t in done])
         return
@@ -227,12 +252,18 @@ def backtest(
         f"{title} (CRPS as a share of the mean actual; smaller is better)",
         ["method", "horizon, days", "n", "CRPS", "bias", "80 % range holds", "its width"],
         [
-            [r["method"], "all" if r["horizon"] is None else f"{r['horizon']:g}", r["n"],
-             f"{r['crps']:.3f}", f"{r['bias']:+.3f}", show.share(r["coverage"]["0.8"]),
-             f"{r['width']:.2f}"]
+            [
+                r["method"],
+                "all" if r["horizon"] is None else f"{r['horizon']:g}",
+                r["n"],
+                f"{r['crps']:.3f}",
+                f"{r['bias']:+.3f}",
+                show.share(r["coverage"]["0.8"]),
+                f"{r['width']:.2f}",
+            ]
             for r in table
         ],
-    )  # fmt: skip
+    )
     show.note(f"page: {page}")
 
 
@@ -245,7 +276,9 @@ def score(
         Path | None,
         typer.Option(help="File with id, as_of, horizon (days): one probability for each line."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write here: .csv, .json or .parquet.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write here: .csv, .json or .parquet.")
+    ] = None,
     form: Annotated[str | None, typer.Option("--format", help="csv, json or parquet.")] = None,
     explain: Annotated[bool, typer.Option(help="With reasons.")] = False,
     retrain: Retrain = False,
@@ -261,14 +294,24 @@ def score(
     kind = _kind(what.removesuffix("s"))
     if points is not None:
         rows = score_points(
-            doors, kind, points, hindsight=hindsight, retrain=retrain, refit_days=refit_days,
+            doors,
+            kind,
+            points,
+            hindsight=hindsight,
+            retrain=retrain,
+            refit_days=refit_days,
             say=show.note,
-        )  # fmt: skip
+        )
     else:
         rows = score_open(
-            doors, kind, doors.moment(as_of), explain=explain, hindsight=hindsight,
-            retrain=retrain, say=show.note,
-        )  # fmt: skip
+            doors,
+            kind,
+            doors.moment(as_of),
+            explain=explain,
+            hindsight=hindsight,
+            retrain=retrain,
+            say=show.note,
+        )
     if output is not None:
         write_rows(rows, output, form)
         show.note(f"{len(rows)} rows in {output}")
@@ -299,25 +342,49 @@ def forecast(
     """Forecast won revenue: won to date, from open deals, from deals still to come."""
     doors = open_doors(store)
     answer = forecast_rows(
-        doors, doors.moment(as_of), period=period, by=by, horizon=horizon, days=days,
-        levels=_numbers(levels, "levels"), hindsight=hindsight, retrain=retrain, say=show.note,
-    )  # fmt: skip
+        doors,
+        doors.moment(as_of),
+        period=period,
+        by=by,
+        horizon=horizon,
+        days=days,
+        levels=_numbers(levels, "levels"),
+        hindsight=hindsight,
+        retrain=retrain,
+        say=show.note,
+    )
     if as_json:
         show.to_json(answer)
         return
     show.table(
         f"Won revenue, {answer['currency']}, as of {answer['as_of']}"
         + (" (with hindsight)" if answer["hindsight"] else ""),
-        ["period", "group", "low 10 %", "expected", "high 90 %", "won", "open deals",
-         "new business", "target", "reaches it"],
         [
-            [c["period"], c["group"], show.money(c["quantiles"].get("0.1")), show.money(c["mean"]),
-             show.money(c["quantiles"].get("0.9")),
-             *(show.money(c["components"][k]) for k in ("won", "open", "new")),
-             show.money(c["target"]), show.share(c["probability_of_target"])]
+            "period",
+            "group",
+            "low 10 %",
+            "expected",
+            "high 90 %",
+            "won",
+            "open deals",
+            "new business",
+            "target",
+            "reaches it",
+        ],
+        [
+            [
+                c["period"],
+                c["group"],
+                show.money(c["quantiles"].get("0.1")),
+                show.money(c["mean"]),
+                show.money(c["quantiles"].get("0.9")),
+                *(show.money(c["components"][k]) for k in ("won", "open", "new")),
+                show.money(c["target"]),
+                show.share(c["probability_of_target"]),
+            ]
             for c in answer["periods"]
         ],
-    )  # fmt: skip
+    )
     for cell in answer["periods"][:1]:
         for c in cell["coverage"]:
             if c["measured"] is not None:
@@ -372,12 +439,17 @@ def models_list(as_json: AsJson = False) -> None:
         "Models",
         ["model", "version", "aliases", "trained through", "log loss", "baseline"],
         [
-            [v.name, v.version, ", ".join(v.aliases), v.trained_through,
-             _figure(v, "served_log_loss"),
-             _figure(v, "stage_rate_log_loss") or _figure(v, "base_rate_log_loss")]
+            [
+                v.name,
+                v.version,
+                ", ".join(v.aliases),
+                v.trained_through,
+                _figure(v, "served_log_loss"),
+                _figure(v, "stage_rate_log_loss") or _figure(v, "base_rate_log_loss"),
+            ]
             for v in found
         ],
-    )  # fmt: skip
+    )
 
 
 @models_app.command("show")
@@ -433,20 +505,27 @@ def keys_list(store: StoreUrl = None, as_json: AsJson = False) -> None:
     found = open_doors(store).store.list_keys()
     rows = [
         {
-            "key_id": k.key_id, "name": k.name, "scopes": list(k.scopes),
-            **{t: _time_or_none(getattr(k, t))
-               for t in ("created_at", "expires_at", "last_used_at", "revoked_at")},
+            "key_id": k.key_id,
+            "name": k.name,
+            "scopes": list(k.scopes),
+            **{
+                t: _time_or_none(getattr(k, t))
+                for t in ("created_at", "expires_at", "last_used_at", "revoked_at")
+            },
         }
         for k in found
-    ]  # fmt: skip
+    ]
     if as_json:
         show.to_json(rows)
         return
-    names = ["key_id", "name", "scopes", "created_at", "last_used_at", "revoked_at"]
     show.table(
         "Keys",
-        [n.replace("_", " ") for n in names],
-        [[", ".join(r[n]) if n == "scopes" else r[n] for n in names] for r in rows],
+        ["key id", "name", "scopes", "created at", "last used at", "revoked at"],
+        [
+            [k.key_id, k.name, ", ".join(k.scopes)]
+            + [_time_or_none(t) for t in (k.created_at, k.last_used_at, k.revoked_at)]
+            for k in found
+        ],
     )
 
 
@@ -516,23 +595,34 @@ def _show_trained(trained: Trained) -> None:
             f"{show.share(evaluation.base_rate)} happened",
             ["arm", "log loss", "Brier", "AUC", "mean p", "slope", "intercept"],
             [
-                [a["name"], f"{a['log_loss']:.4f}", f"{a['brier']:.4f}", f"{a['auc']:.3f}",
-                 show.share(a["mean_probability"]),
-                 _line(a, "slope"), _line(a, "intercept")]
+                [
+                    a["name"],
+                    f"{a['log_loss']:.4f}",
+                    f"{a['brier']:.4f}",
+                    f"{a['auc']:.3f}",
+                    show.share(a["mean_probability"]),
+                    _line(a, "slope"),
+                    _line(a, "intercept"),
+                ]
                 for a in evaluation.arms
             ],
-        )  # fmt: skip
+        )
     rows = [r for r in summary(trained.run.issued) if r["horizon"] is None]
     if rows:
         show.table(
             "Forecast, all back-tested horizons",
             ["method", "n", "CRPS / mean actual", "bias", "80 % range holds"],
             [
-                [r["method"], r["n"], f"{r['crps']:.3f}", f"{r['bias']:+.3f}",
-                 show.share(r["coverage"]["0.8"])]
+                [
+                    r["method"],
+                    r["n"],
+                    f"{r['crps']:.3f}",
+                    f"{r['bias']:+.3f}",
+                    show.share(r["coverage"]["0.8"]),
+                ]
                 for r in rows
             ],
-        )  # fmt: skip
+        )
     for c in trained.run.checks:
         verdict = {True: "passed", False: "failed", None: "not judged"}[c.passed]
         show.note(f"{c.code} {verdict}: {c.text}")
@@ -554,20 +644,27 @@ def _show_scores(rows: list[dict[str, Any]], kind: Kind, points: bool) -> None:
         show.table(
             f"{len(rows):,} points",
             ["id", "as of", "horizon, days", "probability"],
-            [[r["id"], r["as_of"], f"{r['horizon']:g}", f"{r['probability']:.4f}"]
-             for r in rows[:most]],
-        )  # fmt: skip
+            [
+                [r["id"], r["as_of"], f"{r['horizon']:g}", f"{r['probability']:.4f}"]
+                for r in rows[:most]
+            ],
+        )
     else:
         name = "probability" if kind == "lead" else "probability_won"
         show.table(
             f"{len(rows):,} open {kind}s, highest first",
             ["id", "probability", "score", "grade", "why"],
             [
-                [r[f"{kind}_id"], f"{r[name]:.3f}", r["score"], r["grade"],
-                 r["reasons"][0]["text"] if r["reasons"] else ""]
+                [
+                    r[f"{kind}_id"],
+                    f"{r[name]:.3f}",
+                    r["score"],
+                    r["grade"],
+                    r["reasons"][0]["text"] if r["reasons"] else "",
+                ]
                 for r in rows[:most]
             ],
-        )  # fmt: skip
+        )
     if len(rows) > most:
         show.note(f"... and {len(rows) - most:,} more; --output FILE writes them all")
 

@@ -33,17 +33,22 @@ def run_demo(folder: Path, *, serve: bool, deals: int = DEALS) -> None:
     doors = Doors(settings)
     doors.store.upgrade()
     if not doors.store.sources():
-        today = np.datetime64(now(), "D").astype("datetime64[us]")
+        today = now().astype("datetime64[D]").astype("datetime64[us]")
         show.note(f"making a sample CRM: two years of leads and deals up to {today}")
         crm = make_history(deals, seed=7, end=today)
         doors.store.write(crm.tables.values(), at=doors.clock, facts=crm.facts)
     if doors.registry.champion("deal") is None or doors.registry.champion("lead") is None:
         known = np.datetime64(min(doors.history.observed_until, int(doors.clock.astype(int))), "us")
         done = train(
-            doors.history, doors.registry, ["lead", "deal"], known, doors.recipe(),
-            folder / "reports", trained_at=str(doors.clock.astype("datetime64[s]")) + "Z",
+            doors.history,
+            doors.registry,
+            ["lead", "deal"],
+            known,
+            doors.recipe(),
+            folder / "reports",
+            trained_at=str(doors.clock.astype("datetime64[s]")) + "Z",
             say=show.note,
-        )  # fmt: skip
+        )
         for trained in done:
             show.note(f"report: {trained.report}")
     _show_forecast(doors)
@@ -60,19 +65,31 @@ def run_demo(folder: Path, *, serve: bool, deals: int = DEALS) -> None:
 
 def _show_forecast(doors: Doors) -> None:
     answer = forecast_rows(
-        doors, doors.clock, period="month", by=None, horizon=3, days=None,
-        levels=(0.5, 0.8, 0.95), hindsight=False, retrain=False, say=show.note,
-    )  # fmt: skip
+        doors,
+        doors.clock,
+        period="month",
+        by=None,
+        horizon=3,
+        days=None,
+        levels=(0.5, 0.8, 0.95),
+        hindsight=False,
+        retrain=False,
+        say=show.note,
+    )
     show.table(
         f"Won revenue, {answer['currency']}",
         ["month", "low 10 %", "expected", "high 90 %", "won", "open deals", "new business"],
         [
-            [c["period"], show.money(c["quantiles"]["0.1"]), show.money(c["mean"]),
-             show.money(c["quantiles"]["0.9"]),
-             *(show.money(c["components"][k]) for k in ("won", "open", "new"))]
+            [
+                c["period"],
+                show.money(c["quantiles"]["0.1"]),
+                show.money(c["mean"]),
+                show.money(c["quantiles"]["0.9"]),
+                *(show.money(c["components"][k]) for k in ("won", "open", "new")),
+            ]
             for c in answer["periods"]
         ],
-    )  # fmt: skip
+    )
 
 
 def _show_calls(address: str, token: str, deal: str) -> None:

@@ -109,9 +109,14 @@ class Doors:
         return found
 
     def bundle_at(
-        self, kind: Kind, as_of: np.datetime64, *, hindsight: bool = False, retrain: bool = False,
+        self,
+        kind: Kind,
+        as_of: np.datetime64,
+        *,
+        hindsight: bool = False,
+        retrain: bool = False,
         say: Callable[[str], None] = lambda _: None,
-    ) -> Bundle:  # fmt: skip
+    ) -> Bundle:
         """The model that may answer for a moment.
 
         A past moment is answered by the newest model that knew nothing later; with `retrain` by
@@ -146,7 +151,6 @@ class Doors:
             # The champion speaks for any moment it did not look past.
             version = champion if champion.trained_through <= through else known
         return bundle_of(files.load(self.registry.folder(version))).versioned(version.version)
-
 
     def origins(
         self, first: str | None, last: str | None, every: int, horizon: float

@@ -29,17 +29,21 @@ def to_json(value: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; numbers come formatted."""
-    texts = [["" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row]
-             for row in rows]  # fmt: skip
+    texts = [
+        ["" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row]
+        for row in rows
+    ]
     # A column that says nothing in any row is left out.
     used = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in texts)]
-    shown = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD,
-                  padding=(0, 1))  # fmt: skip
+    if title:
+        _out.print(title, style="bold", markup=False, soft_wrap=True)
+    shown = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     for i in used:
         shown.add_column(columns[i], justify="left" if i == 0 else "right")
     for row in texts:
         shown.add_row(*(row[i] for i in used))
     _out.print(shown)
+    _out.print()
 
 
 def note(text: str) -> None:

@@ -38,9 +38,15 @@ Say = Callable[[str], None]
 
 
 def score_open(
-    doors: Doors, kind: Kind, as_of: np.datetime64, *, explain: bool, hindsight: bool,
-    retrain: bool, say: Say,
-) -> list[dict[str, Any]]:  # fmt: skip
+    doors: Doors,
+    kind: Kind,
+    as_of: np.datetime64,
+    *,
+    explain: bool,
+    hindsight: bool,
+    retrain: bool,
+    say: Say,
+) -> list[dict[str, Any]]:
     """Scores of all records open at a moment, highest first."""
     bundle = doors.bundle_at(kind, as_of, hindsight=hindsight, retrain=retrain, say=say)
     snapshot = doors.history.as_of(kind, as_of)
@@ -53,9 +59,15 @@ def score_open(
 
 
 def score_points(
-    doors: Doors, kind: Kind, file: Path, *, hindsight: bool, retrain: bool, refit_days: float,
+    doors: Doors,
+    kind: Kind,
+    file: Path,
+    *,
+    hindsight: bool,
+    retrain: bool,
+    refit_days: float,
     say: Say,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Probability of winning or qualifying within the horizon, for every point of a file.
 
     Each point is answered from what was known at its as_of, by a model that knew nothing later:
@@ -64,9 +76,12 @@ def score_points(
     frame = _read_points(file)
     moments = np.array([doors.moment(t) for t in frame["as_of"]], dtype="datetime64[us]")
     points = points_of(
-        doors.history, kind, [str(i) for i in frame["id"]], moments,
+        doors.history,
+        kind,
+        [str(i) for i in frame["id"]],
+        moments,
         frame["horizon"].to_numpy(np.float64),
-    )  # fmt: skip
+    )
     probability = np.empty(len(frame))
     versions = np.empty(len(frame), dtype=object)
     for members, bundle in _bundles(doors, kind, moments, hindsight, retrain, refit_days, say):
@@ -88,9 +103,14 @@ def score_points(
 
 
 def _bundles(
-    doors: Doors, kind: Kind, moments: npt.NDArray[np.datetime64], hindsight: bool,
-    retrain: bool, refit_days: float, say: Say,
-) -> list[tuple[npt.NDArray[np.int64], LeadBundle | DealBundle]]:  # fmt: skip
+    doors: Doors,
+    kind: Kind,
+    moments: npt.NDArray[np.datetime64],
+    hindsight: bool,
+    retrain: bool,
+    refit_days: float,
+    say: Say,
+) -> list[tuple[npt.NDArray[np.int64], LeadBundle | DealBundle]]:
     """Which points each model answers."""
     order = np.argsort(moments, kind="stable")
     found: list[tuple[npt.NDArray[np.int64], LeadBundle | DealBundle]] = []
@@ -98,8 +118,9 @@ def _bundles(
     for i in range(1, len(order) + 1):
         first = moments[order[begin]]
         wide = np.timedelta64(int(refit_days * 86_400), "s")
-        if i < len(order) and (moments[order[i]] == first or
-                               (retrain and moments[order[i]] - first < wide)):
+        if i < len(order) and (
+            moments[order[i]] == first or (retrain and moments[order[i]] - first < wide)
+        ):
             continue
         members = order[begin:i]
         bundle = doors.bundle_at(kind, first, hindsight=hindsight, retrain=retrain, say=say)
@@ -129,14 +150,25 @@ def _read_points(file: Path) -> pd.DataFrame:
         frame["horizon"] = frame["horizon"].astype(float)
     except ValueError as error:
         raise UsageError(f"{file}: horizon must be a number of days ({error})") from error
-    frame["as_of"] = frame["as_of"].map(lambda v: v if isinstance(v, str) else pd.Timestamp(v).isoformat())
+    frame["as_of"] = frame["as_of"].map(
+        lambda v: v if isinstance(v, str) else pd.Timestamp(v).isoformat()
+    )
     return frame
 
 
 def forecast_rows(
-    doors: Doors, as_of: np.datetime64, *, period: str, by: str | None, horizon: int | None,
-    days: float | None, levels: Sequence[float], hindsight: bool, retrain: bool, say: Say,
-) -> dict[str, Any]:  # fmt: skip
+    doors: Doors,
+    as_of: np.datetime64,
+    *,
+    period: str,
+    by: str | None,
+    horizon: int | None,
+    days: float | None,
+    levels: Sequence[float],
+    hindsight: bool,
+    retrain: bool,
+    say: Say,
+) -> dict[str, Any]:
     """The forecast of the coming periods, or of one window of `days` from the moment on."""
     bundle = doors.bundle_at("deal", as_of, hindsight=hindsight, retrain=retrain, say=say)
     assert isinstance(bundle, DealBundle)
@@ -169,9 +201,15 @@ def backtest_rows(
 ) -> list[Issued]:
     """Forecasts as they would have been issued, and what happened."""
     return backtest(
-        doors.history, plan.origins, plan.horizons, doors.recipe(), by=plan.by,
-        refit_days=plan.refit_days, jobs=plan.jobs, progress=progress,
-    )  # fmt: skip
+        doors.history,
+        plan.origins,
+        plan.horizons,
+        doors.recipe(),
+        by=plan.by,
+        refit_days=plan.refit_days,
+        jobs=plan.jobs,
+        progress=progress,
+    )
 
 
 def read_origins(doors: Doors, file: Path) -> list[np.datetime64]:
@@ -192,10 +230,12 @@ def write_rows(rows: Sequence[dict[str, Any]], file: Path, form: str | None) -> 
         temporary.write_text(json.dumps(list(rows), ensure_ascii=False, indent=1), encoding="utf-8")
     else:
         flat = [
-            {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v
-             for k, v in row.items()}
+            {
+                k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict | list) else v
+                for k, v in row.items()
+            }
             for row in rows
-        ]  # fmt: skip
+        ]
         if kind == "parquet":
             pd.DataFrame(flat).to_parquet(temporary)
         else:

@@ -137,7 +137,8 @@ class ArrivalModel:
         t_max : float
             Longest delay considered, days.
         """
-        since = max(np.floor(first), np.floor(now) - 7 * _WEEKS)
+        # The day on which records begin is partly seen, and chosen for having an arrival.
+        since = max(np.floor(first) + 1.0, np.floor(now) - 7 * _WEEKS)
         days = np.arange(since, np.floor(now))
         counts = np.bincount(
             np.floor(created[(created >= since) & (created < np.floor(now))]).astype(np.int64)
@@ -191,7 +192,11 @@ class ArrivalModel:
             "weeks": self.weeks,
             "won_by": self.won_by,
             "amounts": self.amounts,
-            "shares": self.shares,
+            # Names as values: a key of a bundle must not begin with "$", an owner's id may.
+            "shares": {
+                by: {"names": list(shares), "values": list(shares.values())}
+                for by, shares in self.shares.items()
+            },
         }
 
     @classmethod
@@ -199,7 +204,11 @@ class ArrivalModel:
         """Rebuild from `to_state`."""
         return cls(
             state["per_weekday"], float(state["spread"]), float(state["weeks"]), state["won_by"],
-            state["amounts"], state["shares"],
+            state["amounts"],
+            {
+                by: dict(zip(shares["names"], shares["values"], strict=True))
+                for by, shares in state["shares"].items()
+            },
         )  # fmt: skip
 
 

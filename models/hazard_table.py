@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from models.grid import Cells
 
-__all__ = ["HazardTable", "incidence", "interval_labels"]
+__all__ = ["HazardTable", "incidence", "interval_labels", "read_curve"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -25,6 +25,7 @@ IntArray = npt.NDArray[np.int64]
 # or less, where a cell's rows tell of few deals.
 _M_FEWEST, _M_MOST, _M_DEALS = 15.0, 100.0, 15_000.0
 _PRIOR_DEALS = 10.0  # deals that a stage's prior win probability is worth
+_FEW_DEALS, _PRIOR_SHARE = 5.0, 0.3  # deals that the overall prior is worth, and its share won
 _PRIOR_CLOSING = 0.03  # chance to close in one step before any deal has been seen
 
 
@@ -71,6 +72,30 @@ def incidence(hazards: FloatArray) -> FloatArray:
     stay = 1.0 - hazards.sum(axis=2)
     open_before = np.cumprod(np.concatenate([np.ones_like(stay[:, :1]), stay[:, :-1]], 1), axis=1)
     return np.cumsum(hazards * open_before[:, :, None], axis=1)
+
+
+def read_curve(curve: FloatArray, cells: Cells, days: FloatArray) -> FloatArray:
+    """Cumulative curves read at days after the landmark, straight inside an interval.
+
+    Parameters
+    ----------
+    curve : shape (m, k)
+        Values at the ends of the intervals; 0 at the landmark, constant after the last.
+    days : shape (m, d) or (1, d)
+
+    Returns
+    -------
+    float64, shape (m, d)
+    """
+    row = np.arange(len(curve))
+    out = np.empty((len(curve), days.shape[1]))
+    for j, day in enumerate(np.broadcast_to(days, out.shape).T):
+        k = np.minimum((cells.end < day[:, None]).sum(axis=1), curve.shape[1] - 1)
+        before = np.where(k > 0, curve[row, np.maximum(k - 1, 0)], 0.0)
+        begin, width = cells.begin[row, k], cells.end[row, k] - cells.begin[row, k]
+        part = np.clip((day - begin) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        out[:, j] = before + (curve[row, k] - before) * part
+    return out
 
 
 @dataclass(frozen=True)
@@ -204,9 +229,9 @@ def _shrink(
     m = float(np.clip(_M_DEALS / max(total.sum() / per_deal, 1.0), _M_FEWEST, _M_MOST))
     base = 1.0 - (1.0 - _PRIOR_CLOSING) ** units
     closing = (total.sum(-1) + m * base) / (total_risk + m)
-    overall_share = (total[:, 0].sum() + 2.0) / (total.sum() + 4.0)
     # Deals, not rows, are the experience that a prior is weighed against.
     won, closed = events.sum((1, 2))[:, 0] / per_deal, events.sum((1, 2, 3)) / per_deal
+    overall_share = (won.sum() + _FEW_DEALS * _PRIOR_SHARE) / (closed.sum() + _FEW_DEALS)
     prior = np.where(np.isnan(prior), overall_share, prior)
     share = (won + _PRIOR_DEALS * prior) / (closed + _PRIOR_DEALS)
     whole = closing[None, :, None] * np.stack([share, 1.0 - share], -1)[:, None, :]

@@ -195,7 +195,11 @@ class DealBundle:
             "amount": self.amount.to_state(),
             "arrivals": self.arrivals.to_state(),
             "shocks": {"persistent": self.shocks.persistent, "weekly": self.shocks.weekly},
-            "stage_rates": self.stage_rates,
+            # Names as values: a key of a bundle must not begin with "$", a stage's id may.
+            "stage_rates": {
+                "stages": list(self.stage_rates),
+                "rates": list(self.stage_rates.values()),
+            },
             "reference": self.reference.to_state(),
         }
 
@@ -210,7 +214,7 @@ class DealBundle:
             AmountModel.from_state(state["amount"]),
             ArrivalModel.from_state(state["arrivals"]),
             ShockLaw(**state["shocks"]),
-            state["stage_rates"],
+            dict(zip(state["stage_rates"]["stages"], state["stage_rates"]["rates"], strict=True)),
             Reference.from_state(state["reference"]),
         )
 

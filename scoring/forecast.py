@@ -13,7 +13,7 @@ from data.features import compute
 from data.history import History, Snapshot
 from data.pipeline import Period
 from data.timelines import DAY, Column
-from models.hazard_table import incidence
+from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
 from scoring.simulation import Draws, OpenDeals, Shocks, simulate_new, simulate_open
 
@@ -43,6 +43,8 @@ GROUPINGS: dict[str, str] = {
     "type": "deal_type",
 }
 _DRIVERS = 5
+# Kinds of target that count something else than money.
+_COUNTS = ("quantity", "count", "deals", "activities", "meetings", "calls")
 
 
 class ForecastError(ValueError):
@@ -161,14 +163,15 @@ def simulate(
     ahead = np.maximum(edges, 0.0)
 
     open_groups = group_of(snapshot, by)
-    won_rows, won_value, won_period, won_groups = _won(history, as_of, periods, by)
+    won_value, won_period, won_groups = _won(history, as_of, periods, by)
     shares_of = bundle.arrivals.shares.get(by or "", {})
     named = {str(g) for g in open_groups} | {str(g) for g in won_groups} | set(shares_of)
     groups = (WHOLE,) if by is None else tuple(sorted(named | {UNASSIGNED}))
     place = {g: i for i, g in enumerate(groups)}
 
     won = np.zeros((len(groups), len(periods)))
-    np.add.at(won, ([place[str(g)] for g in won_groups], won_period), won_value)
+    won_place = np.array([place[str(g)] for g in won_groups], dtype=np.int64)
+    np.add.at(won, (won_place, won_period), won_value)
 
     columns = compute(snapshot, bundle.features)
     local = bundle.calendar.local_days(np.array([now], dtype=np.int64))
@@ -184,9 +187,9 @@ def simulate(
     deals = OpenDeals(
         hazards, begin, end, np.array([place[str(g)] for g in open_groups], dtype=np.int64), final
     )
-    shocks = Shocks.draw(
-        bundle.shocks, _level_spread(bundle), draws, int(np.ceil(ahead[-1] / 7)), rng
-    )
+    for_shocks, for_open, for_new = rng.spawn(3)
+    weeks = int(np.ceil(max(bundle.model.grid.t_max, ahead[-1]) / 7))
+    shocks = Shocks.draw(bundle.shocks, _level_spread(bundle), draws, weeks, for_shocks)
     shares = np.array([shares_of.get(g, 0.0) for g in groups])
     rest = place.get(UNASSIGNED, 0)
     shares[rest] += max(1.0 - shares.sum(), 0.0)
@@ -194,11 +197,11 @@ def simulate(
     return Simulation(
         groups,
         won,
-        simulate_open(deals, ahead, len(groups), shocks, rng),
-        simulate_new(bundle.arrivals, float(local[0]), ahead, shares, shocks, rng),
+        simulate_open(deals, ahead, len(groups), shocks, for_open),
+        simulate_new(bundle.arrivals, float(local[0]), ahead, shares, shocks, for_new),
         snapshot,
         open_groups,
-        np.diff(_at(curve, begin, end, ahead), axis=1),
+        np.diff(read_curve(curve, spread_cells, ahead[None, :]), axis=1),
         final(np.arange(len(snapshot)), np.full(len(snapshot), 0.5)),
     )
 
@@ -228,44 +231,74 @@ def forecast(
     """
     if not periods or periods[-1].end <= as_of:
         raise ForecastError(f"the periods end before as_of, {as_of}; give one that lies ahead")
-    points = _quantile_points(levels)
+    asked = _Asked(history, bundle, as_of, periods, by, levels, _quantile_points(levels))
     simulation = simulate(history, bundle, as_of, periods, by, draws=draws, seed=seed)
     total = simulation.total
-    cells = []
-    for p, period in enumerate(periods):
-        rows = [(WHOLE, np.arange(len(simulation.groups)))]
-        if by is not None:
-            rows += [(g, np.array([i])) for i, g in enumerate(simulation.groups)]
-        for group, members in rows:
-            values = total[:, members, p].sum(axis=1)
-            target = _target(history, bundle, period, by, group)
-            cells.append(
-                Cell(
-                    period,
-                    group,
-                    float(values.mean()),
-                    {f"{q:g}": float(v) for q, v in zip(points, np.quantile(values, points),
-                                                       strict=True)},
-                    {
-                        "won": float(simulation.won[members, p].sum()),
-                        "open": float(simulation.open.value[:, members, p].sum(1).mean()),
-                        "new": float(simulation.new.value[:, members, p].sum(1).mean()),
-                    },
-                    target,
-                    None if target is None else float((values >= target).mean()),
-                    _coverage(bundle, levels, period, as_of, group),
-                    _drivers(simulation, members, p, float(values.var())),
-                )
-            )
+    rows = [(WHOLE, np.arange(len(simulation.groups)))]
+    if by is not None:
+        rows += [(g, np.array([i])) for i, g in enumerate(simulation.groups)]
+    cells = [
+        _cell(asked, simulation, total[:, members, p].sum(axis=1), p, group, members)
+        for p in range(len(periods))
+        for group, members in rows
+    ]
     return Forecast(
-        as_of, history.currency, by, tuple(cells), _warnings(simulation, bundle, periods, as_of),
+        as_of, _currency(history, bundle), by, tuple(cells), _warnings(asked, simulation),
         {
             "name": bundle.manifest.name,
             "version": bundle.manifest.version,
             "trained_at": bundle.manifest.trained_at,
             "trained_through": bundle.manifest.trained_through,
         },
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A request for a forecast, its levels as quantile points."""
+
+    history: History
+    bundle: DealBundle
+    as_of: np.datetime64
+    periods: Sequence[Period]
+    by: str | None
+    levels: Sequence[float]
+    points: list[float]
+
+    def days_to(self, period: Period) -> float:
+        """Days from as_of to the period's end."""
+        return float((period.end - self.as_of) / np.timedelta64(1, "D"))
+
+
+def _cell(
+    asked: _Asked, simulation: Simulation, values: FloatArray, p: int, group: str,
+    members: npt.NDArray[np.int64],
+) -> Cell:  # fmt: skip
+    """The answer for one period and group, from the draws of its revenue."""
+    target = _target(asked, asked.periods[p], group)
+    quantiles = np.quantile(values, asked.points)
+    return Cell(
+        asked.periods[p],
+        group,
+        float(values.mean()),
+        {f"{q:g}": float(v) for q, v in zip(asked.points, quantiles, strict=True)},
+        {
+            "won": float(simulation.won[members, p].sum()),
+            "open": float(simulation.open.value[:, members, p].sum(1).mean()),
+            "new": float(simulation.new.value[:, members, p].sum(1).mean()),
+        },
+        target,
+        None if target is None else float((values >= target).mean()),
+        _coverage(asked, asked.periods[p], group),
+        _drivers(simulation, members, p, float(values.var())),
     )
+
+
+def _currency(history: History, bundle: DealBundle) -> str:
+    """The base currency; where no deal ever carried an amount there is none to declare."""
+    deals = history.deals.table
+    amounts = np.concatenate([deals["amount"], deals["closed_amount"]])
+    return bundle.manifest.currency if np.isnan(amounts).all() else history.currency
 
 
 def _level_spread(bundle: DealBundle) -> float:
@@ -279,27 +312,21 @@ def _level_spread(bundle: DealBundle) -> float:
     return arrivals.spread / 2 + (arrivals.spread / 2 + 1.0 / week) / max(arrivals.weeks, 1.0)
 
 
-def _at(curve: FloatArray, begin: FloatArray, end: FloatArray, days: FloatArray) -> FloatArray:
-    """A cumulative curve (n, k) read at days: (n, len(days))."""
-    positive = end > begin
-    knots = np.r_[0.0, end[positive]]
-    values = np.concatenate([np.zeros((len(curve), 1)), curve[:, positive]], axis=1)
-    place = np.clip(np.searchsorted(knots, days, side="right") - 1, 0, len(knots) - 2)
-    part = np.clip((days - knots[place]) / (knots[place + 1] - knots[place]), 0.0, 1.0)
-    return values[:, place] * (1 - part) + values[:, place + 1] * part
-
-
 def _won(
     history: History, as_of: np.datetime64, periods: Sequence[Period], by: str | None
-) -> tuple[Any, FloatArray, npt.NDArray[np.int64], npt.NDArray[np.object_]]:
-    """Revenue already won in the periods: deal rows, amounts, period and group of each."""
+) -> tuple[FloatArray, npt.NDArray[np.int64], npt.NDArray[np.object_]]:
+    """Revenue already won in the periods: amount, period and group of each event.
+
+    A reopening is a negative amount; deals that were deleted or merged are gone.
+    """
     rows, at, known, value = history.wins
     now = int(as_of.astype("datetime64[us]").astype(np.int64))
     bounds = np.array([periods[0].start, *(p.end for p in periods)]).astype("datetime64[us]")
     period = np.searchsorted(bounds.astype(np.int64), at, side="right") - 1
     here = (known <= now) & (at <= now) & (period >= 0) & (period < len(periods))
+    here &= history.deals.gone_at[rows] > now
     at_closing = history.landmarks("deal", rows[here], at[here])
-    return rows[here], value[here], period[here], group_of(at_closing, by)
+    return value[here], period[here], group_of(at_closing, by)
 
 
 def _quantile_points(levels: Sequence[float]) -> list[float]:
@@ -312,35 +339,52 @@ def _quantile_points(levels: Sequence[float]) -> list[float]:
     return sorted(points)
 
 
-def _target(
-    history: History, bundle: DealBundle, period: Period, by: str | None, group: str
-) -> float | None:
-    """The target of exactly this period and group; targets are never summed."""
-    targets = history.tables["target"]
-    scope = "all" if group == WHOLE else by
-    start, end = (
-        np.datetime64(bundle.calendar.day_of(moment), "D") for moment in (period.start, period.end)
-    )
-    found = np.flatnonzero(
+def _target(asked: _Asked, period: Period, group: str) -> float | None:
+    """The revenue target of exactly this period and group; targets are never summed."""
+    targets = asked.history.tables["target"]
+    scope = "all" if group == WHOLE else asked.by
+    day_of = asked.bundle.calendar.day_of
+    here = (
         (targets["scope"] == scope)
         & ((targets["scope_id"] == group) | (scope == "all"))
-        & (targets["period_start"] == start)
-        & (targets["period_end"] == end)
+        & (targets["period_start"] == np.datetime64(day_of(period.start), "D"))
+        & (targets["period_end"] == np.datetime64(day_of(period.end), "D"))
     )
-    return float(targets["amount"][found[-1]]) if len(found) else None
+    kinds = targets["kind"]
+    found = [i for i in np.flatnonzero(here) if str(kinds[i]).casefold() not in _COUNTS]
+    if not found:
+        return None
+    rate = _rate(asked.history, targets["currency"][found[-1]], asked.as_of)
+    return float(targets["amount"][found[-1]]) * rate
 
 
-def _coverage(
-    bundle: DealBundle, levels: Sequence[float], period: Period, as_of: np.datetime64, group: str
-) -> list[dict[str, Any]]:
+def _rate(history: History, code: str | None, as_of: np.datetime64) -> float:
+    """Units of the base currency for one of a target's, by the latest rate known."""
+    if code is None or code == history.currency:
+        return 1.0
+    table = history.tables["exchange_rate"]
+    found = np.flatnonzero(
+        (table["from_currency"] == code)
+        & (table["to_currency"] == history.currency)
+        & (table["date"] <= as_of)
+    )
+    if not len(found):
+        raise ForecastError(
+            f"a target is in {code}, and there is no rate from {code} to {history.currency} on or "
+            f"before {as_of.astype('datetime64[D]')}; import exchange rates"
+        )
+    return float(table["rate"][found[np.argmax(table["date"][found])]])
+
+
+def _coverage(asked: _Asked, period: Period, group: str) -> list[dict[str, Any]]:
     """Coverage measured at the back-tested horizon nearest to the period's end.
 
     It was measured on the whole; of a group's ranges nothing is known yet.
     """
-    days = float((period.end - as_of) / np.timedelta64(1, "D"))
-    measured = bundle.manifest.coverage if group == WHOLE else []
+    days = asked.days_to(period)
+    measured = asked.bundle.manifest.coverage if group == WHOLE else []
     out = []
-    for level in levels:
+    for level in asked.levels:
         same = [c for c in measured if abs(c["level"] - level) < 1e-9]
         best = min(same, key=lambda c: abs(c["horizon_days"] - days), default=None)
         out.append(
@@ -374,22 +418,22 @@ def _drivers(
     ]
 
 
-def _warnings(
-    simulation: Simulation, bundle: DealBundle, periods: Sequence[Period], as_of: np.datetime64
-) -> tuple[str, ...]:
+def _warnings(asked: _Asked, simulation: Simulation) -> tuple[str, ...]:
     found = []
     missing = int(np.isnan(simulation.open_deals.amount).sum())
     if missing:
         found.append(
             f"{missing} open deals carry no amount; theirs is drawn from the amounts of won deals"
+            if len(asked.bundle.amount.log_final)
+            else f"{missing} open deals carry no amount, nor did any deal that was won: they count "
+            "as nothing"
         )
-    days = float((periods[-1].end - as_of) / np.timedelta64(1, "D"))
-    if days > bundle.model.grid.t_max:
+    days, longest = asked.days_to(asked.periods[-1]), asked.bundle.model.grid.t_max
+    if days > longest:
         found.append(
             f"the last period ends {days:.0f} days ahead; deals open for longer than "
-            f"{bundle.model.grid.t_max:.0f} days from now are counted as still open"
+            f"{longest:.0f} days from now are counted as still open"
         )
-    if not bundle.manifest.coverage:
+    if not asked.bundle.manifest.coverage:
         found.append("ranges are not yet verified: too few matured periods to back-test")
     return tuple(found)
-

@@ -85,6 +85,7 @@ def reasons_of(
     typical: Columns,
     row: int,
     against: str,
+    rest: float = 0.0,
 ) -> list[Reason]:
     """The largest contributions of one row in words; the others as one reason, so that they add up.
 
@@ -93,6 +94,8 @@ def reasons_of(
     parts : shape (groups,)
     against : str
         What "typical" is typical of: "this stage", "all leads".
+    rest : float
+        What no group explains.
     """
     declared = {f.name: f for f in features}
     names = list(groups)
@@ -106,7 +109,7 @@ def reasons_of(
         )
         for i in shown
     ]
-    rest = float(parts.sum() - sum(r.contribution for r in found))
+    rest += float(parts.sum() - sum(r.contribution for r in found))
     if abs(rest) > _NEGLIGIBLE:
         found.append(Reason("other", "everything else together", rest))
     return found
@@ -115,7 +118,7 @@ def reasons_of(
 def _text(
     features: Sequence[Feature], columns: Columns, typical: Columns, row: int, against: str
 ) -> str:
-    """The feature of the group that differs most from the typical one, in words."""
+    """The first feature of the group that differs from the typical one, in words."""
     differing = [f for f in features if _value(columns, f, row) != _value(typical, f, row)]
     feature = (differing or list(features))[0]
     mine, usual = _value(columns, feature, row), _value(typical, feature, row)
@@ -132,7 +135,9 @@ def _value(columns: Columns, feature: Feature, row: int) -> str:
         return "not known"
     if feature.unit.startswith("log(1"):
         return f"{np.expm1(number):,.0f}"
-    shown = f"{number:,.0f}" if abs(number) >= 10 or number == int(number) else f"{number:.1f}"
+    if feature.unit == "log ratio":
+        return f"{np.expm1(number):+.0%}"
+    shown = f"{number:,.0f}" if abs(number) >= 10 or number == int(number) else f"{number:.2g}"
     return f"{shown} {feature.unit}" if feature.unit in ("days", "minutes", "persons") else shown
 
 

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from data.features import Feature, compute
 from data.history import OPEN, WON, Snapshot
-from data.timelines import DAY
-from models.grid import Cells
 from models.hazard_table import incidence
 from scoring.bundles import DealBundle, LeadBundle, Manifest
+from scoring.curves import QUANTILES, CurvePoint, Curves, Range
 from scoring.reasons import Reason, contributions, reasons_of
 
 __all__ = [
@@ -30,30 +29,10 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 # Probability from which each grade begins: configuration, never moved by training.
 GRADES = (("A", 0.6), ("B", 0.3), ("C", 0.1), ("D", 0.0))
-_QUANTILES = (0.1, 0.5, 0.9)
 _UNDERFLOW = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """10, 50 and 90 % points; dates as datetime64[D], money in the base currency."""
-
-    p10: Any
-    p50: Any
-    p90: Any
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """Chance to have been won, and lost, by the end of a day."""
-
-    date: np.datetime64
-    won: float
-    lost: float
 
 
 @dataclass(frozen=True)
@@ -109,8 +88,8 @@ def won_within(snapshot: Snapshot, bundle: DealBundle, days: FloatArray) -> Floa
     out[~is_open] = snapshot.outcome[~is_open] == WON
     part = snapshot.take(np.flatnonzero(is_open))
     if len(part):
-        curve, cells = _curves(part, bundle, compute(part, bundle.features))
-        out[is_open] = _read(curve[:, :, 0], cells, days[is_open])
+        curves = Curves.of(part, bundle, compute(part, bundle.features))
+        out[is_open] = curves.won_within(days[is_open])
     return out
 
 
@@ -133,7 +112,7 @@ def score_deals(
     is_open = snapshot.outcome == OPEN
     scores: list[DealScore | None] = [None] * len(snapshot)
     for i in np.flatnonzero(~is_open):
-        scores[i] = _closed_deal(snapshot, i, bundle)
+        scores[i] = _closed_deal(snapshot, int(i), bundle)
     rows = np.flatnonzero(is_open)
     if len(rows):
         for i, score in zip(
@@ -147,21 +126,21 @@ def _score_open(
     snapshot: Snapshot, bundle: DealBundle, explain: bool, context: Mapping[str, Any] | None
 ) -> list[DealScore]:
     columns = compute(snapshot, bundle.features, context)
-    curve, cells = _curves(snapshot, bundle, columns)
-    final = curve[:, -1]
+    curves = Curves.of(snapshot, bundle, columns)
+    final = curves.incidence[:, -1]
     p_won, p_lost = final[:, 0], final[:, 1]
     stage = columns["stage"]
     current = snapshot.amount
     amounts = np.stack(
-        [bundle.amount.final(stage, current, np.full(len(current), q)) for q in _QUANTILES]
+        [bundle.amount.final(stage, current, np.full(len(current), q)) for q in QUANTILES]
     )
     # The mean over the amount's own distribution, read off its quantile function.
     mean_amount = np.mean(
         [bundle.amount.final(stage, current, np.full(len(current), (i + 0.5) / 20))
          for i in range(20)], axis=0,
     )  # fmt: skip
-    dates = _close_dates(curve[:, :, 0], cells, snapshot)
-    slip = _slip(snapshot, curve, cells)
+    dates = curves.close_dates()
+    slip = curves.slip(snapshot.value("expected_close_date").numbers())
     told = _deal_reasons(snapshot, bundle, columns) if explain else None
     percentile = bundle.reference.percentile(p_won)
     has_amount = bool(len(bundle.amount.log_final))
@@ -175,7 +154,7 @@ def _score_open(
                 as_of=np.datetime64(int(snapshot.at[i]), "us"),
                 probability_won=float(p_won[i]),
                 probability_lost=float(p_lost[i]),
-                curve=_curve_points(snapshot, curve, cells, i),
+                curve=curves.points(i),
                 close_date=dates[i],
                 probability_slip=slip[i],
                 amount=Range(*(float(a) for a in amounts[:, i])) if known or has_amount else None,
@@ -194,73 +173,6 @@ def _score_open(
             )
         )
     return out
-
-
-def _curves(
-    snapshot: Snapshot, bundle: DealBundle, columns: Mapping[str, Any]
-) -> tuple[FloatArray, Cells]:
-    """Incidences (m, k, 2) of open deals, and the intervals they belong to."""
-    local = bundle.calendar.local_days(snapshot.at)
-    cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
-    return incidence(bundle.model.hazards(columns, cells)), cells
-
-
-def _read(curve: FloatArray, cells: Cells, days: FloatArray) -> FloatArray:
-    """A cumulative curve (m, k) read at days (m,), straight inside an interval."""
-    row = np.arange(len(curve))
-    last = curve.shape[1] - 1
-    k = np.minimum((cells.end < days[:, None]).sum(axis=1), last)
-    before = np.where(k > 0, curve[row, np.maximum(k - 1, 0)], 0.0)
-    width = cells.end[row, k] - cells.begin[row, k]
-    part = np.clip((days - cells.begin[row, k]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
-    return np.asarray(before + (curve[row, k] - before) * part)
-
-
-def _close_dates(won: FloatArray, cells: Cells, snapshot: Snapshot) -> list[Range | None]:
-    """Dates by which 10, 50 and 90 % of the chance of winning has passed."""
-    total = won[:, -1]
-    days = []
-    for q in _QUANTILES:
-        goal = q * total
-        k = np.minimum((won < goal[:, None]).sum(axis=1), won.shape[1] - 1)
-        row = np.arange(len(won))
-        before = np.where(k > 0, won[row, np.maximum(k - 1, 0)], 0.0)
-        step = won[row, k] - before
-        part = np.where(step > 0, (goal - before) / np.where(step > 0, step, 1.0), 0.0)
-        days.append(cells.begin[row, k] + part * (cells.end[row, k] - cells.begin[row, k]))
-    found: list[Range | None] = []
-    for i in range(len(won)):
-        if total[i] <= _UNDERFLOW:
-            found.append(None)
-            continue
-        at = [np.datetime64(int(snapshot.at[i] + d[i] * DAY), "us") for d in days]
-        found.append(Range(*(a.astype("datetime64[D]") for a in at)))
-    return found
-
-
-def _slip(snapshot: Snapshot, curve: FloatArray, cells: Cells) -> list[float | None]:
-    """Chance to be open still when the expected close date is over."""
-    expected = snapshot.value("expected_close_date").numbers()
-    days = expected + 1.0 - snapshot.at / DAY
-    closed = _read(curve.sum(axis=2), cells, np.nan_to_num(np.maximum(days, 0.0)))
-    return [
-        None if np.isnan(d) else 1.0 if d <= 0 else float(1.0 - c)
-        for d, c in zip(days, closed, strict=True)
-    ]
-
-
-def _curve_points(
-    snapshot: Snapshot, curve: FloatArray, cells: Cells, i: int
-) -> tuple[CurvePoint, ...]:
-    real = cells.end[i] > cells.begin[i]
-    moments = (snapshot.at[i] + cells.end[i][real] * DAY).astype(np.int64)
-    dates = moments.astype("datetime64[us]").astype("datetime64[D]")
-    # Two intervals may end on one day, at a month's end: the later one tells of the day.
-    latest = np.flatnonzero(np.r_[dates[1:] != dates[:-1], True])
-    return tuple(
-        CurvePoint(d, float(w), float(lost))
-        for d, (w, lost) in zip(dates[latest], curve[i][real][latest], strict=True)
-    )
 
 
 def _deal_reasons(
@@ -295,16 +207,26 @@ def _lead_reasons(
     base, by_column, names = bundle.model.contributions(columns)
     groups = _groups(bundle.features)
     place = {name: i for i, name in enumerate(names)}
-    parts = np.column_stack(
-        [by_column[:, [place[f] for f in members if f in place]].sum(1)
-         for members in groups.values()]
-    )  # fmt: skip
+    parts = np.zeros((n, len(groups)))
+    for j, members in enumerate(groups.values()):
+        parts[:, j] = by_column[:, [place[f] for f in members if f in place]].sum(1)
     reference = bundle.reference
     typical = _typical(reference.columns, reference.keys, [None] * n)
     return [
         (
             base,
-            tuple(reasons_of(bundle.features, groups, p, columns, typical, i, "all leads")),
+            tuple(
+                reasons_of(
+                    bundle.features,
+                    groups,
+                    p,
+                    columns,
+                    typical,
+                    i,
+                    "all leads",
+                    float(by_column[i, -1]),
+                )
+            ),
         )
         for i, p in enumerate(parts)
     ]
@@ -340,9 +262,7 @@ def score_leads(
     """Score leads, each as known at its moment, in order."""
     columns = compute(snapshot, bundle.features, context)
     p = bundle.model.predict(columns)
-    p_win = (
-        np.full(len(p), bundle.win_rate) if bundle.win is None else bundle.win.predict(columns)
-    )
+    p_win = np.full(len(p), bundle.win_rate) if bundle.win is None else bundle.win.predict(columns)
     told = _lead_reasons(bundle, columns, len(p)) if explain and len(p) else None
     percentile = bundle.reference.percentile(p)
     scores = []
@@ -369,9 +289,7 @@ def score_leads(
     return scores
 
 
-def _within(
-    snapshot: Snapshot, bundle: LeadBundle, p: FloatArray, days: FloatArray
-) -> FloatArray:
+def _within(snapshot: Snapshot, bundle: LeadBundle, p: FloatArray, days: FloatArray) -> FloatArray:
     """P(qualified within another horizon), by the share of qualifications that are that fast."""
     if bundle.horizon == 0:
         return p
@@ -424,11 +342,16 @@ def _deal_evidence(bundle: DealBundle, stage: str | None) -> dict[str, Any]:
 
 
 def _deal_warnings(bundle: DealBundle, stage: str | None, has_amount: bool) -> tuple[str, ...]:
-    found = []
+    found: list[str] = []
     if stage not in bundle.model.table.stages:
         found.append(f"stage {stage!r} was not seen in training; the average of all stages is used")
     if not has_amount:
-        found.append("no amount: drawn from the amounts of won deals")
+        drawn = len(bundle.amount.log_final) > 0
+        found.append(
+            "no amount: drawn from the amounts of won deals"
+            if drawn
+            else "no amount, and no deal was won with one: nothing is said of its value"
+        )
     return tuple(found)
 
 

@@ -19,7 +19,9 @@ __all__ = ["Draws", "OpenDeals", "ShockLaw", "Shocks", "simulate_new", "simulate
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-_CHUNK = 4_000_000  # deals x draws held at once
+_CHUNK = 100_000  # deals x draws held at once: what fits a processor's cache
+_NEWTON_STEPS = 4
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,24 @@ class Shocks:
     ) -> Shocks:
         """Draw shocks; antithetic pairs keep their mean at zero.
 
-        `spread` is the relative variance of the arrivals' level.
+        `spread` is the relative variance of the arrivals' level. More weeks leave the first ones
+        as they were.
         """
         half = -(-draws // 2)
+        growth = rng.gamma(1.0 / spread, spread, draws) if spread > 0 else np.ones(draws)
         lasting = rng.standard_normal((half, 1)) * law.persistent
-        weekly = rng.standard_normal((half, max(weeks, 1))) * law.weekly
-        both = np.concatenate([lasting + weekly, -lasting - weekly])[:draws]
-        if spread > 0:
-            growth = rng.gamma(1.0 / spread, spread, draws)
-        else:
-            growth = np.ones(draws)
-        return cls(both, growth)
+        weekly = rng.standard_normal((max(weeks, 1), half)).T * law.weekly
+        return cls(np.concatenate([lasting + weekly, -lasting - weekly])[:draws], growth)
 
-    def at(self, days: FloatArray) -> FloatArray:
-        """Shock of each draw at days after as_of: (draws, len(days))."""
-        week = np.minimum((days // 7).astype(np.int64), self.weekly.shape[1] - 1)
-        return self.weekly[:, week]
+    def over(self, begin: FloatArray, end: FloatArray) -> FloatArray:
+        """Mean shock of each draw between days after as_of: (draws, len(begin))."""
+        total = np.cumsum(np.pad(self.weekly, ((0, 0), (1, 0))), axis=1) * 7.0
+
+        def until(days: FloatArray) -> FloatArray:
+            week = np.minimum((days // 7).astype(np.int64), self.weekly.shape[1] - 1)
+            return np.asarray(total[:, week] + self.weekly[:, week] * (days - 7.0 * week))
+
+        return np.asarray((until(end) - until(begin)) / (end - begin), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,9 @@ def simulate_open(
 ) -> Draws:
     """Simulate the deals that are open now.
 
+    A deal's fate in a draw hangs on two uniforms of its own, whatever periods and groups are
+    asked for: the same future, cut in other ways, gives the same sums.
+
     Parameters
     ----------
     edges : shape (p + 1,)
@@ -132,85 +139,99 @@ def simulate_open(
     """
     draws, periods = len(shocks.weekly), len(edges) - 1
     used = np.flatnonzero((deals.begin < edges[-1]) & (deals.end > deals.begin))
-    tilt = _mean_preserving(deals, used, shocks.at(deals.begin[used]))
+    tilt = _mean_preserving(deals, used, shocks.over(deals.begin[used], deals.end[used]))
     value = np.zeros(draws * groups * periods)
     wins = np.zeros_like(value)
     size = max(_CHUNK // draws, 1)
     for first in range(0, len(deals.hazards), size):
         chosen = np.arange(first, min(first + size, len(deals.hazards)))
-        deal, draw, day = _won(deals, chosen, used, tilt, rng)
+        deal, draw, day, level = _won(deals, chosen, used, tilt, rng)
         period = np.searchsorted(edges, day, side="right") - 1
         inside = (period >= 0) & (period < periods)
         deal, draw, period = deal[inside], draw[inside], period[inside]
-        amount = deals.amount(deal, rng.random(len(deal)))
         cell = (draw * groups + deals.group[deal]) * periods + period
-        value += np.bincount(cell, amount, len(value))
-        wins += np.bincount(cell, minlength=len(value))
+        np.add.at(value, cell, deals.amount(deal, level[inside]))
+        np.add.at(wins, cell, 1.0)
     shape = (draws, groups, periods)
     return Draws(value.reshape(shape), wins.reshape(shape))
 
 
 def _won(
     deals: OpenDeals, chosen: IntArray, used: IntArray, tilt: FloatArray, rng: np.random.Generator
-) -> tuple[IntArray, IntArray, FloatArray]:
-    """Which deals are won in which draws, and on which day after as_of."""
-    draws = tilt.shape[0]
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+    """Which deals are won in which draws, on which day after as_of, and a uniform for the amount.
+
+    `fate` says when a deal closes: where the falling chance of still being open passes it. `kind`
+    says whether it is won. How far inside its range each of them lies is uniform too, and tells
+    the moment inside the interval and the level of the amount.
+    """
+    draws = tilt.shape[1]
     shape = (len(chosen), draws)
-    still = np.ones(shape)
-    # One uniform says when a deal closes: it is compared with the chance of still being open.
-    fate = rng.random(shape)
-    when = np.full(shape, -1, dtype=np.int16)
-    is_win = np.zeros(shape, dtype=bool)
-    kind = rng.random(shape)
+    fate, kind = rng.random(len(chosen) * draws), rng.random(len(chosen) * draws)
+    still, odds, stay = np.ones(shape), np.empty(shape), np.empty(shape)
+    flat_still, flat_odds, flat_stay = still.ravel(), odds.ravel(), stay.ravel()  # views
+    found: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
     for j, k in enumerate(used):
-        p_won, p_lost = deals.hazards[chosen, k, 0], deals.hazards[chosen, k, 1]
-        odds = p_won[:, None] * tilt[:, j]
-        total = odds + (1.0 - p_won)[:, None]
-        after = still * ((1.0 - p_won - p_lost)[:, None] / total)
-        closes = (fate >= after) & (fate < still)
-        # After closing, `still` keeps falling below `fate`: no deal closes twice.
-        is_win |= closes & (kind * (odds + p_lost[:, None]) < odds)
-        when[closes] = k
-        still = after
-    row, draw = np.nonzero(is_win)
-    cell = when[row, draw]
-    width = deals.end - deals.begin
-    day = deals.begin[cell] + rng.random(len(cell)) * width[cell]
-    return chosen[row], draw.astype(np.int64), day
+        p_won, p_lost = deals.hazards[chosen, k, 0, None], deals.hazards[chosen, k, 1, None]
+        np.multiply(p_won, tilt[j], out=odds)
+        np.add(odds, 1.0 - p_won, out=stay)
+        np.divide(1.0 - p_won - p_lost, stay, out=stay)
+        np.multiply(still, stay, out=still)
+        at = np.flatnonzero(fate >= flat_still)
+        closing, low = fate[at], flat_still[at]
+        fate[at] = -1.0  # closed: no deal closes twice
+        row, draw = np.divmod(at, draws)
+        level = kind[at] * (1.0 + p_lost[row, 0] / np.maximum(flat_odds[at], _TINY))
+        wins = level < 1.0
+        high = low / flat_stay[at]
+        part = np.clip((high - closing) / np.maximum(high - low, _TINY), 0.0, 1.0)
+        day = deals.begin[k] + part * (deals.end[k] - deals.begin[k])
+        found.append((chosen[row[wins]], draw[wins], day[wins], level[wins]))
+    if not found:
+        nothing = np.zeros(0, dtype=np.int64)
+        return nothing, nothing, np.zeros(0), np.zeros(0)
+    deal, draw, day, level = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return deal, draw, day, level
 
 
 def _mean_preserving(deals: OpenDeals, used: IntArray, shock: FloatArray) -> FloatArray:
-    """Factors on the odds of winning, (draws, k), that leave the expected wins as they were.
+    """Factors on the odds of winning, (k, draws), that leave the expected wins as they were.
 
-    A symmetric shock on the log-odds moves the mean; one intercept, solved on a sample of the
-    deals and draws, takes it back.
+    A symmetric shock on the log-odds moves the mean, and a lasting one uses up the deals early:
+    one intercept per interval, solved on a sample of the deals and draws, takes that back.
     """
     if len(deals.hazards) == 0 or len(used) == 0:
-        return np.exp(shock)
-    deal = np.linspace(0, len(deals.hazards) - 1, min(len(deals.hazards), 128)).astype(np.int64)
-    hazards = deals.hazards[deal][:, used]
+        return np.exp(shock).T
+    deal = np.linspace(0, len(deals.hazards) - 1, min(len(deals.hazards), 48)).astype(np.int64)
     # Antithetic pairs lie half the draws apart: an even stride over the first half, and twins.
     half = max(len(shock) // 2, 1)
-    some = np.linspace(0, half - 1, min(half, 48)).astype(np.int64)
-    sample = np.concatenate([shock[some], shock[np.minimum(some + half, len(shock) - 1)]])
-    target = _expected_wins(hazards, np.ones((1, len(used))))
-    low, high = -1.0, 1.0
-    for _ in range(20):
-        middle = (low + high) / 2
-        if _expected_wins(hazards, np.exp(sample + middle)) > target:
-            high = middle
-        else:
-            low = middle
-    return np.exp(shock + (low + high) / 2)
+    some = np.linspace(0, half - 1, min(half, 256)).astype(np.int64)
+    sample = np.exp(np.concatenate([shock[some], shock[np.minimum(some + half, len(shock) - 1)]]))
+    before, still = np.ones(len(deal)), np.ones((len(sample), len(deal)))
+    factors = np.ones(len(used))
+    for j, k in enumerate(used):
+        p_won, p_lost = deals.hazards[deal, k, 0], deals.hazards[deal, k, 1]
+        due = float(before @ p_won) * len(sample)
+        if due > 0:
+            factors[j] = _intercept(p_won, sample[:, j, None], still, due)
+        odds = p_won * sample[:, j, None] * factors[j]
+        still *= (1.0 - p_won - p_lost) / (odds + 1.0 - p_won)
+        before *= 1.0 - p_won - p_lost
+    return np.exp(shock).T * factors[:, None]
 
 
-def _expected_wins(hazards: FloatArray, tilt: FloatArray) -> float:
-    p_won, p_lost = hazards[None, :, :, 0], hazards[None, :, :, 1]
-    odds = p_won * tilt[:, None, :]
-    total = odds + 1.0 - p_won
-    stay = (1.0 - p_won - p_lost) / total
-    before = np.cumprod(np.concatenate([np.ones_like(stay[..., :1]), stay[..., :-1]], -1), axis=-1)
-    return float((odds / total * before).sum(-1).mean(0).sum())
+def _intercept(p_won: FloatArray, tilt: FloatArray, still: FloatArray, due: float) -> float:
+    """The factor on the odds at which the expected wins of an interval are `due`."""
+    factor = 1.0
+    for _ in range(_NEWTON_STEPS):
+        odds = p_won * tilt * factor
+        total = odds + 1.0 - p_won
+        wins = still * odds / total
+        # d wins / d log(factor); the step is taken on the log, so that the factor stays positive.
+        slope = float((wins * (1.0 - p_won) / total).sum())
+        step = (due - float(wins.sum())) / max(slope, _TINY)
+        factor *= float(np.exp(np.clip(step, -1.0, 1.0)))
+    return factor
 
 
 def simulate_new(
@@ -229,22 +250,37 @@ def simulate_new(
         Share of each group in new business; sums to one.
     """
     draws, periods, groups = len(shocks.weekly), len(edges) - 1, len(shares)
-    expected = arrivals.wins_expected(now, np.maximum(edges, 0.0))
-    middle = np.maximum((edges[:-1] + edges[1:]) / 2, 0.0)
-    # Wins follow the same shocks as open deals; small chances: log-odds and logs coincide.
-    shock = np.exp(shocks.at(middle))
-    shock /= shock.mean(0, keepdims=True)
-    rate = shocks.growth[:, None] * shock * expected
-    count = rng.poisson(rate)
+    expected = shocks.growth[:, None] * _expected_new(arrivals, now, edges, shocks)
+    # One stream each, period by period: a longer horizon leaves the first periods as they were.
+    counting, placing, paying = rng.spawn(3)
+    count = counting.poisson(expected.T)
     total = int(count.sum())
-    draw, period = np.divmod(np.repeat(np.arange(draws * periods), count.ravel()), periods)
-    group = np.minimum(np.searchsorted(np.cumsum(shares), rng.random(total)), groups - 1)
-    worth = (
-        arrivals.amounts[rng.integers(0, len(arrivals.amounts), total)]
-        if len(arrivals.amounts)
-        else np.zeros(total)
-    )
+    period, draw = np.divmod(np.repeat(np.arange(draws * periods), count.ravel()), draws)
+    group = np.minimum(np.searchsorted(np.cumsum(shares), placing.random(total)), groups - 1)
+    worth = np.zeros(total)
+    if len(arrivals.amounts):
+        worth = arrivals.amounts[paying.integers(0, len(arrivals.amounts), total)]
     cell = (draw * groups + group) * periods + period
     size, shape = draws * groups * periods, (draws, groups, periods)
-    value = np.bincount(cell, worth, size).reshape(shape)
-    return Draws(value, np.bincount(cell, minlength=size).reshape(shape).astype(np.float64))
+    value, wins = (
+        np.asarray(np.bincount(cell, weight, size), dtype=np.float64).reshape(shape)
+        for weight in (worth, np.ones(total))
+    )
+    return Draws(value, wins)
+
+
+def _expected_new(
+    arrivals: ArrivalModel, now: float, edges: FloatArray, shocks: Shocks
+) -> FloatArray:
+    """Wins expected from deals still to come under each draw's shocks: (draws, periods).
+
+    They follow the same weekly shocks as open deals; their chances are small, so log-odds and
+    logs coincide. Periods are cut at the weeks: a quarter is the sum of its weeks.
+    """
+    ahead = np.maximum(edges, 0.0)
+    fine = np.union1d(ahead, np.arange(0.0, ahead[-1], 7.0))
+    begin, end = fine[:-1], fine[1:]
+    factor = np.exp(shocks.over(begin, end))
+    factor *= arrivals.wins_expected(now, fine) / factor.mean(0, keepdims=True)
+    inside = (begin[:, None] >= ahead[:-1]) & (end[:, None] <= ahead[1:])
+    return np.asarray(factor @ inside.astype(np.float64), dtype=np.float64)

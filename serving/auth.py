@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data.ledger import ApiKey
 from data.store import Store
+from data.store.issued import ApiKey
 
 __all__ = [
     "SCOPES",

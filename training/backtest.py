@@ -21,7 +21,7 @@ from data.pipeline import Period
 from data.timelines import DAY, NEVER
 from models import baseline, measures
 from scoring.bundles import DealBundle
-from scoring.forecast import WHOLE, Simulation, group_of, simulate
+from scoring.forecast import UNASSIGNED, WHOLE, Simulation, group_of, simulate
 from training.fitting import Recipe, TrainingError, fit_deals
 
 __all__ = ["LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "coverage_of", "summary"]
@@ -82,6 +82,7 @@ def backtest(
     jobs: int = 1,
     progress: Callable[[Iterator[Any], int], Iterator[Any]] | None = None,
     bundles: Callable[[int], DealBundle | None] | None = None,
+    until: int | None = None,
 ) -> list[Issued]:
     """Replay the forecast.
 
@@ -100,18 +101,22 @@ def backtest(
         Wraps the iterator over (blocks of) origins and their number, to show a bar.
     bundles : callable, optional
         Gives the hazards to use at an origin (int64 microseconds), instead of refitting.
+    until : int, optional
+        What became known later than this (int64 microseconds) does not count as having happened;
+        by default everything the records hold.
 
     Raises
     ------
     BacktestError
         If the records end before the last horizon does, or there are no origins.
     """
-    ordered = sorted(np.datetime64(o, "us") for o in origins)
+    ordered = sorted(o.astype("datetime64[us]") for o in origins)
     spans = sorted(float(h) for h in horizons)
-    _check(history, ordered, spans)
+    end = _records_end(history) if until is None else min(until, history.observed_until)
+    _check(ordered, spans, end)
     blocks = _blocks(ordered, refit_days)
     tasks = (
-        delayed(_block)(history, block, spans, recipe, by, draws,
+        delayed(_block)(history, block, spans, recipe, by, draws, end,
                         None if bundles is None else bundles(_micros(block[0])))
         for block in blocks
     )  # fmt: skip
@@ -120,17 +125,27 @@ def backtest(
     return [issued for block in shown for issued in block]
 
 
-def _check(
-    history: History, origins: Sequence[np.datetime64], horizons: Sequence[float]
-) -> None:
+def _records_end(history: History) -> int:
+    """The last moment of which the records tell, int64 microseconds.
+
+    Where no source says until when it was exported, that is the newest thing that happened to a
+    deal.
+    """
+    if history.observed_until != NEVER:
+        return history.observed_until
+    deals = history.deals
+    moments = np.concatenate([deals.known_from, deals.outcomes.at, deals.stages.at])
+    moments = moments[moments != NEVER]
+    return int(moments.max()) if len(moments) else NEVER
+
+
+def _check(origins: Sequence[np.datetime64], horizons: Sequence[float], end: int) -> None:
     if not origins or not horizons or min(horizons) <= 0:
         raise BacktestError(
             f"{len(origins)} origins and horizons {list(horizons)}; give at least one origin and "
             "horizons above 0 days"
         )
-    end = history.observed_until
-    last = _micros(origins[-1]) + int(horizons[-1] * DAY)
-    if end != NEVER and last > end:
+    if _micros(origins[-1]) + int(horizons[-1] * DAY) > end:
         latest = np.datetime64(end - int(horizons[-1] * DAY), "us").astype("datetime64[D]")
         raise BacktestError(
             f"origin {origins[-1].astype('datetime64[s]')} looks {horizons[-1]:g} days ahead, but "
@@ -152,7 +167,7 @@ def _blocks(origins: Sequence[np.datetime64], refit_days: float) -> list[list[np
 
 def _block(
     history: History, origins: Sequence[np.datetime64], horizons: Sequence[float], recipe: Recipe,
-    by: str | None, draws: int, like: DealBundle | None,
+    by: str | None, draws: int, end: int, like: DealBundle | None,
 ) -> list[Issued]:  # fmt: skip
     issued: list[Issued] = []
     for origin in origins:
@@ -161,13 +176,13 @@ def _block(
         except TrainingError as error:
             raise BacktestError(f"origin {origin}: {error}") from error
         like = bundle
-        issued += _origin(history, bundle, origin, horizons, by, draws, recipe.seed)
+        issued += _origin(history, bundle, origin, horizons, by, draws, end, recipe.seed)
     return issued
 
 
 def _origin(
     history: History, bundle: DealBundle, origin: np.datetime64, horizons: Sequence[float],
-    by: str | None, draws: int, seed: int,
+    by: str | None, draws: int, known: int, seed: int,
 ) -> list[Issued]:  # fmt: skip
     ends = [origin + np.timedelta64(int(h * DAY), "us") for h in horizons]
     periods = [Period(a, b, "") for a, b in pairwise([origin, *ends])]
@@ -181,20 +196,17 @@ def _origin(
     rng = np.random.default_rng([seed, 1, _micros(origin) // DAY])
     issued = []
     for j, (horizon, end) in enumerate(zip(horizons, ends, strict=True)):
-        actual = _actual(history, drawn, origin, end, by)
+        actual = _actual(history, drawn, origin, end, by, known)
+        past = _past(history, origin, horizon, by)
         for group, members in _members(drawn, by):
-            happened = sum(actual.get(g, 0.0) for g in (drawn.groups[i] for i in members))
-            if group == WHOLE:
-                happened = sum(actual.values())
+            happened = sum(actual.values()) if group == WHOLE else actual.get(group, 0.0)
             issued.append(
                 _issued(
                     origin, horizon, group, "dealcast", total[:, members, j].sum(1), happened,
                     {name: float(part[members, j].sum()) for name, part in parts.items()},
                 )
             )  # fmt: skip
-            for method, values in _naive(
-                history, bundle, drawn, origin, horizon, group, by, draws, rng
-            ).items():
+            for method, values in _naive(bundle, drawn, past, group, draws, rng).items():
                 issued.append(_issued(origin, horizon, group, method, values, happened, {}))
     return issued
 
@@ -219,48 +231,61 @@ def _issued(
 
 
 def _actual(
-    history: History, drawn: Simulation, origin: np.datetime64, end: np.datetime64, by: str | None
-) -> dict[str, float]:
-    """Won in [origin, end) by group: the group at the origin for deals open then, the group at
-    creation for later ones."""
-    rows, value = history.won_between(origin, end)
-    known = dict(zip(drawn.open_deals.rows.tolist(), drawn.open_groups.tolist(), strict=True))
+    history: History, drawn: Simulation, origin: np.datetime64, end: np.datetime64,
+    by: str | None, known: int,
+) -> dict[str, float]:  # fmt: skip
+    """Won in [origin, end) by group, as known at `known`.
+
+    A deal open at the origin counts for its group then, a later one for its group at creation;
+    groups that nobody had heard of at the origin count as unassigned.
+    """
+    rows, value = history.won_between(origin, end, as_of=np.datetime64(known, "us"))
+    then = dict(zip(drawn.open_deals.rows.tolist(), drawn.open_groups.tolist(), strict=True))
     created = history.deals.known_from[rows]
     at_creation = group_of(history.landmarks("deal", rows, created), by)
     out: dict[str, float] = {}
     for row, group, amount in zip(rows.tolist(), at_creation, value, strict=True):
-        name = str(known.get(row, group))
+        name = str(then.get(row, group))
+        name = name if name in drawn.groups else UNASSIGNED
         out[name] = out.get(name, 0.0) + float(amount)
     return out
 
 
 def _naive(
-    history: History, bundle: DealBundle, drawn: Simulation, origin: np.datetime64,
-    horizon: float, group: str, by: str | None, draws: int, rng: np.random.Generator,
+    bundle: DealBundle, drawn: Simulation, past: Sequence[_Window], group: str, draws: int,
+    rng: np.random.Generator,
 ) -> dict[str, FloatArray]:  # fmt: skip
     """Draws of the naive methods, from what was known at the origin."""
     now = drawn.open_deals
     inside = np.ones(len(now), bool) if group == WHOLE else drawn.open_groups == group
     amount = np.nan_to_num(now.amount)
-    stages = [now.ledger.stage_levels[s] if s >= 0 else None for s in now.stage]
-    rate = np.array([bundle.stage_rates.get(str(s), {}).get("rate", 0.0) for s in stages])
-    past = _past(history, origin, horizon, group, by)
+    rates = {stage: found["rate"] for stage, found in bundle.stage_rates.items()}
+    average = float(np.mean(list(rates.values()))) if rates else 0.0
+    stages = [str(now.ledger.stage_levels[s]) if s >= 0 else "" for s in now.stage]
+    rate = np.array([rates.get(s, average) for s in stages])
     pipeline = float(amount[inside].sum())
+    windows = [(w.won.get(group, 0.0), w.pipeline.get(group, 0.0)) for w in past]
     return {
         "stage-weighted": baseline.stage_weighted(amount[inside], rate[inside], draws, rng),
         "conversion": baseline.conversion_ratio(
             # A pipeline that was still filling up says nothing of a full one.
-            np.array([won / value for won, value in past if value > 0.5 * pipeline]),
+            np.array([won / value for won, value in windows if value > 0.5 * pipeline]),
             pipeline, draws, rng,
         ),
-        "past mean": baseline.past_mean(np.array([won for won, _ in past]), draws, rng),
+        "past mean": baseline.past_mean(np.array([won for won, _ in windows]), draws, rng),
     }  # fmt: skip
 
 
-def _past(
-    history: History, origin: np.datetime64, horizon: float, group: str, by: str | None
-) -> list[tuple[float, float]]:
-    """(won, open pipeline at its start) of past windows of the same length, newest first."""
+@dataclass(frozen=True)
+class _Window:
+    """A past window: won in it, and the open pipeline at its start, by group."""
+
+    won: dict[str, float]
+    pipeline: dict[str, float]
+
+
+def _past(history: History, origin: np.datetime64, horizon: float, by: str | None) -> list[_Window]:
+    """Past windows of the same length, newest first, as known at the origin."""
     first = max(int(history.deals.known_from.min()), history.observed_from)
     step = max(int(horizon * DAY) // 2, 7 * DAY)
     found = []
@@ -271,14 +296,22 @@ def _past(
             break
         window = np.datetime64(start, "us"), np.datetime64(end, "us")
         rows, value = history.won_between(*window, as_of=origin)
-        open_then = history.as_of("deal", window[0])
-        amounts = np.nan_to_num(open_then.amount)
-        if group != WHOLE:
-            closed = history.landmarks("deal", rows, np.full(len(rows), _micros(origin)))
-            value = value[group_of(closed, by) == group]
-            amounts = amounts[group_of(open_then, by) == group]
-        found.append((float(value.sum()), float(amounts.sum())))
+        closed = history.landmarks("deal", rows, np.full(len(rows), _micros(origin)))
+        then = history.as_of("deal", window[0])
+        found.append(
+            _Window(
+                _sums(group_of(closed, by), value),
+                _sums(group_of(then, by), np.nan_to_num(then.amount)),
+            )
+        )
     return found
+
+
+def _sums(group: npt.NDArray[np.object_], value: FloatArray) -> dict[str, float]:
+    """Sums by group, and of all."""
+    names, place = np.unique(group.astype(str), return_inverse=True)
+    sums = {str(n): float(value[place == i].sum()) for i, n in enumerate(names)}
+    return sums | {WHOLE: float(value.sum())}
 
 
 def summary(issued: Sequence[Issued], group: str = WHOLE) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from data.history import WON, History
 from data.timelines import DAY
 from models import measures
 from models.deal import DealRows
-from models.hazard_table import incidence
+from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
 from training.examples import deal_rows
 
@@ -40,7 +40,9 @@ class Evaluation:
     base_rate : float
     arms : list of dict
         For each arm: name, log_loss, brier, auc, calibration slope and intercept with standard
-        errors clustered by record, mean probability. The served model first.
+        errors clustered by record, mean probability; `lead` is how much more log loss it has than
+        the served model, `lead_error` that difference's standard error, clustered by record. The
+        served model first.
     reliability : list of dict
         Bands of the served probability: mean probability, observed rate, its range, n.
     levels : list of dict
@@ -88,8 +90,8 @@ def evaluate_deals(
         correction=np.ones_like(bundle.model.correction),
     )  # fmt: skip
     p = {
-        "served": _read(curve, rows, horizon),
-        "Aalen-Johansen table": _read(
+        "served": _at(curve, rows, horizon),
+        "Aalen-Johansen table": _at(
             incidence(table.hazards(rows.columns, rows.cells))[:, :, 0], rows, horizon
         ),
         "stage rate": _stage_rate(bundle, rows),
@@ -98,7 +100,7 @@ def evaluate_deals(
         f"P(won within {horizon:g} days) of open deals",
         _iso(start), _iso(stop), len(rows), len(np.unique(rows.deal)), int(y.sum()),
         float(y.mean()),
-        [_arm(name, values, y, rows.deal) for name, values in p.items()],
+        [_arm(name, values, p["served"], y, rows.deal) for name, values in p.items()],
         plain(measures.reliability_table(p["served"], y)),
         _levels(rows, curve, np.nan_to_num(snapshot.amount)),
     )  # fmt: skip
@@ -114,16 +116,17 @@ def evaluate_leads(
     served = next(iter(p.values()))
     return Evaluation(
         what, _iso(start), _iso(stop), len(y), len(np.unique(lead)), int(y.sum()), float(y.mean()),
-        [_arm(name, values, y, lead) for name, values in p.items()],
+        [_arm(name, values, served, y, lead) for name, values in p.items()],
         plain(measures.reliability_table(served, y)),
     )  # fmt: skip
 
 
 def _arm(
-    name: str, p: FloatArray, y: FloatArray, record: npt.NDArray[np.int64]
+    name: str, p: FloatArray, served: FloatArray, y: FloatArray, record: npt.NDArray[np.int64]
 ) -> dict[str, Any]:
     p = np.clip(p, _TINY, 1 - _TINY)
     line = measures.calibration_slope_intercept(p, y, groups=record)
+    lead, error = _lead(p, np.clip(served, _TINY, 1 - _TINY), y, record)
     return {
         "name": name,
         "log_loss": measures.log_loss(p, y),
@@ -131,17 +134,25 @@ def _arm(
         "auc": measures.auc(p, y),
         "mean_probability": float(p.mean()),
         "calibration": plain(line),
+        "lead": lead,
+        "lead_error": error,
     }
 
 
-def _read(curve: FloatArray, rows: DealRows, days: float) -> FloatArray:
-    """A cumulative curve (m, k) read at one horizon, straight inside an interval."""
-    begin, end = rows.cells.begin, rows.cells.end
-    width = end - begin
-    part = np.clip((days - begin) / np.where(width > 0, width, 1.0), 0.0, 1.0)
-    part = np.where(width > 0, part, (end <= days).astype(np.float64))
-    step = np.diff(curve, axis=1, prepend=0.0)
-    return np.asarray((step * part).sum(axis=1))
+def _lead(
+    p: FloatArray, served: FloatArray, y: FloatArray, record: npt.NDArray[np.int64]
+) -> tuple[float, float]:
+    """Log loss of p less that of the served model, and its standard error by records."""
+    more = y * np.log(served / p) + (1 - y) * np.log((1 - served) / (1 - p))
+    mean = float(more.mean())
+    _, place = np.unique(record, return_inverse=True)
+    sums = np.bincount(place, more - mean)
+    return mean, float(np.sqrt((sums**2).sum()) / len(more))
+
+
+def _at(curve: FloatArray, rows: DealRows, days: float) -> FloatArray:
+    """A cumulative curve (m, k) read at one horizon: (m,)."""
+    return read_curve(curve, rows.cells, np.array([[days]]))[:, 0]
 
 
 def _stage_rate(bundle: DealBundle, rows: DealRows) -> FloatArray:
@@ -157,7 +168,7 @@ def _levels(rows: DealRows, curve: FloatArray, amount: FloatArray) -> list[dict[
     """Predicted / actual wins and value by lead time."""
     out = []
     for days in _LEAD_TIMES:
-        p = _read(curve, rows, days)
+        p = _at(curve, rows, days)
         won = (rows.outcome == WON) & (rows.time <= days)
         if won.any():
             value = float((amount * won).sum())

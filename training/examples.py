@@ -66,8 +66,9 @@ def open_spells(ledger: Ledger, until: int, *, instant: bool = False) -> Spells:
     moment they became known.
     """
     events = ledger.outcomes
-    known = np.flatnonzero((events.known_at <= until) & (events.at <= until))
+    known = np.flatnonzero(events.known_at <= until)
     order = known[np.lexsort((events.at[known], events.row[known]))]
+    order = order[_turns(events.row[order], events.value[order])]
     rows, at, value = events.row[order], events.at[order], events.value[order]
     born = np.flatnonzero(ledger.known_from <= until)
     begin_at = ledger.known_from[born]
@@ -90,6 +91,13 @@ def open_spells(ledger: Ledger, until: int, *, instant: bool = False) -> Spells:
     end = np.minimum(end, gone)
     keep = (end > begin) | (instant & (end == begin) & (outcome != OPEN))
     return Spells(row[keep], begin[keep], end[keep], outcome[keep])
+
+
+def _turns(row: IntArray, value: IntArray) -> BoolArray:
+    """Whether each outcome, by record in the order they happened, differs from the one before."""
+    same = np.r_[False, row[1:] == row[:-1]][: len(row)]
+    before = np.where(same, np.roll(value, 1), OPEN)
+    return np.asarray(value != before)
 
 
 def durations(history: History, side: Side, until: int) -> tuple[FloatArray, IntArray, FloatArray]:
@@ -129,8 +137,9 @@ def landmarks(
 ) -> _Landmarks:
     """Landmarks in [start, stop) with what became of them by `until`; int64 microseconds.
 
-    They stand at creation (if `entry`) and every `every` microseconds while open. Above `limit`
-    they are thinned at random, at a rate that does not depend on the record.
+    They stand at creation (if `entry`) and every `every` microseconds while open, as was known
+    then: a reopening told late has no landmarks before it was. Above `limit` they are thinned at
+    random, at a rate that does not depend on the record.
     """
     spells = open_spells(history.ledger(side), until)
     start = max(start, history.observed_from)
@@ -143,11 +152,16 @@ def landmarks(
     if entry:
         created = history.ledger(side).known_from[spells.row]
         fresh = np.flatnonzero(
-            (spells.begin == created) & (created >= start) & (created < stop)
+            (spells.begin == created)
+            & (created >= start)
+            & (created < stop)
             & (created % every != 0)
         )
         which = np.concatenate([which, fresh])
         at = np.concatenate([at, created[fresh]])
+    then = history.landmarks(side, spells.row[which], at)
+    shown = then.exists & (then.outcome == OPEN)
+    which, at = which[shown], at[shown]
     if limit is not None and len(which) > limit:
         kept = np.sort(np.random.default_rng(seed).choice(len(which), limit, replace=False))
         which, at = which[kept], at[kept]
@@ -222,13 +236,11 @@ def lead_horizon(history: History, until: int) -> int:
     if history.leads.pseudo_times:
         return 0
     from_entry, outcome, entry = durations(history, "lead", until)
-    won = np.sort(from_entry[outcome == WON])
-    if len(won) == 0:
-        return 30
     # Among leads old enough to have shown their delay: a young cohort only has its fast ones.
     ages, curve = aalen_johansen(entry, from_entry, outcome)
-    reached = curve[:, 0] / curve[-1, 0]
-    delay = float(ages[np.searchsorted(reached, 0.85)])
+    if len(ages) == 0 or curve[-1, 0] == 0:
+        return 30
+    delay = float(ages[np.searchsorted(curve[:, 0] / curve[-1, 0], 0.85)])
     return next((h for h in _HORIZONS if h >= delay), _HORIZONS[-1])
 
 
@@ -262,7 +274,4 @@ def _entries(history: History, start: int, stop: int, until: int) -> _Landmarks:
     """One landmark a lead, at its entry: all that pseudo times allow."""
     spells = open_spells(history.leads, until)
     here = (spells.begin >= start) & (spells.begin < stop)
-    return _Landmarks(
-        spells.row[here], spells.begin[here], spells.end[here], spells.outcome[here]
-    )
-
+    return _Landmarks(spells.row[here], spells.begin[here], spells.end[here], spells.outcome[here])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from models.amount import AmountModel
 from models.arrivals import ArrivalModel, aalen_johansen
 from models.baseline import shrunken_rate
 from models.deal import DealModel, DealRows
+from models.encoding import row_count
 from models.grid import HazardGrid
 from models.lead import LeadModel
 from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
@@ -30,6 +31,9 @@ FloatArray = npt.NDArray[np.float64]
 
 _LONGEST = 2 * 365.0  # days after which an open deal is not followed any more
 _REFERENCE_SCORES = 2000
+# What few closed deals do not tell yet, by how many count as much: how long deals can last, days.
+_FEW_CLOSED, _FEW_LONGEST = 20.0, 180.0
+_LEAD_PRIOR, _PRIOR_LEADS = 0.3, 5.0  # share of leads that qualify before any has, and its worth
 
 
 class TrainingError(ValueError):
@@ -57,7 +61,11 @@ class Recipe:
 
 
 def fit_deals(
-    history: History, until: int, recipe: Recipe, trained_at: str = "", like: DealBundle | None = None
+    history: History,
+    until: int,
+    recipe: Recipe,
+    trained_at: str = "",
+    like: DealBundle | None = None,
 ) -> DealBundle:
     """Fit the deal bundle on what was known by `until` (int64 microseconds).
 
@@ -108,26 +116,35 @@ def fit_deals(
     )
 
 
-def fit_leads(history: History, until: int, horizon: int, recipe: Recipe, trained_at: str = "",
-              features: tuple[Feature, ...] | None = None) -> LeadBundle:
+def fit_leads(
+    history: History,
+    until: int,
+    horizon: int,
+    recipe: Recipe,
+    trained_at: str = "",
+    features: tuple[Feature, ...] | None = None,
+) -> LeadBundle:
     """Fit the lead bundle on what was known by `until` (int64 microseconds).
 
     Raises
     ------
     TrainingError
-        If no lead has matured by then.
+        If no lead with a creation time is known by then.
     """
     if features is None:
         features = declare(history, "lead", until)
     rows = lead_rows(history, -DAY, until, until, horizon, limit=recipe.landmarks, seed=recipe.seed)
-    if len(rows.label) == 0:
+    if not (history.leads.known_from <= until).any():
         raise TrainingError(
-            f"no lead entered {horizon} days or more before {_iso(until)}, so that none has "
-            "matured; train at a later date"
+            f"no lead with a creation time is known by {_iso(until)}; import leads first, or "
+            "train at a later date"
         )
     columns = compute(rows.snapshot, features)
+    # Many landmarks of one lead are one experience.
+    per_lead = len(rows.label) / max(len(np.unique(rows.lead)), 1)
     model = LeadModel.fit(
         columns, rows.label, order_time=rows.snapshot.at / DAY, groups=rows.lead,
+        prior=(_LEAD_PRIOR, _PRIOR_LEADS * max(per_lead, 1.0)),
         half_life=recipe.half_life, seed=recipe.seed, num_threads=recipe.threads,
     )  # fmt: skip
     win, win_rate = _win_given_qualified(history, features, until, recipe)
@@ -204,12 +221,14 @@ def _grid(age: FloatArray, outcome: npt.NDArray[np.int64], entry: FloatArray) ->
     median = float(ages[min(int(np.searchsorted(closed, 0.5)), len(ages) - 1)])
     # Where the curve never gets that far, the longest duration seen so far ends the grid.
     longest = float(ages[min(int(np.searchsorted(closed, 0.99)), len(ages) - 1)])
+    few = min(_FEW_CLOSED / max(int((outcome != OPEN).sum()), 1), 1.0)
+    longest = max(longest, few * _FEW_LONGEST)
     return HazardGrid.for_durations(median, float(np.clip(longest, 30.0, _LONGEST)))
 
 
 def _amounts(history: History, rows: DealRows, snapshot: Snapshot, until: int) -> AmountModel:
     """Final against current amounts, at the landmarks of deals that were won."""
-    won_rows, at, known, value = history.wins
+    won_rows, _, known, value = history.wins
     final = np.full(len(history.deals), np.nan)
     seen = (known <= until) & (value > 0)
     final[won_rows[seen]] = value[seen]
@@ -221,14 +240,12 @@ def _amounts(history: History, rows: DealRows, snapshot: Snapshot, until: int) -
     )
 
 
-def _arrivals(
-    history: History, until: int, t_max: float, calendar: FiscalCalendar
-) -> ArrivalModel:
+def _arrivals(history: History, until: int, t_max: float, calendar: FiscalCalendar) -> ArrivalModel:
     ledger = history.deals
-    spells = open_spells(ledger, until)
+    spells = open_spells(ledger, until, instant=True)
     first = spells.begin == ledger.known_from[spells.row]
     row = spells.row[first]
-    won_rows, at, known, value = history.wins
+    won_rows, _, known, value = history.wins
     amount = np.full(len(ledger), np.nan)
     seen = (known <= until) & (value > 0)
     amount[won_rows[seen]] = value[seen]
@@ -265,7 +282,7 @@ def _deal_reference(
     if len(now):
         cells = model.grid.cells(calendar.local_days(now.at), calendar.first_month)
         scores = np.sort(model.incidence(compute(now, features), cells)[:, -1, 0])
-    return Reference(typical_rows(rows.columns, members), keys, scores)
+    return Reference(_typical_rows(rows.columns, members), keys, scores)
 
 
 def _lead_reference(
@@ -275,13 +292,10 @@ def _lead_reference(
     now = history.as_of("lead", np.datetime64(until, "us"))
     now = now.take(np.arange(max(len(now) - _REFERENCE_SCORES, 0), len(now)))
     scores = np.sort(model.predict(compute(now, features))) if len(now) else np.zeros(0)
-    n = len(next(iter(columns.values()), np.zeros(0)))
-    first = next(iter(columns.values()))
-    n = len(first[0] if isinstance(first, tuple) else first)
-    return Reference(typical_rows(columns, [np.arange(n)]), (), scores)
+    return Reference(_typical_rows(columns, [np.arange(row_count(columns))]), (), scores)
 
 
-def typical_rows(
+def _typical_rows(
     columns: Mapping[str, Any], members: list[npt.NDArray[np.int64]]
 ) -> dict[str, Any]:
     """Median or commonest value of every column, for each set of rows."""
@@ -353,8 +367,3 @@ def _currency(history: History) -> str:
 
 def _iso(moment: int) -> str:
     return str(np.datetime64(moment, "us").astype("datetime64[s]")) + "Z"
-
-
-def with_coverage(bundle: DealBundle, coverage: list[dict[str, Any]]) -> DealBundle:
-    """The bundle with the coverage its back-test measured."""
-    return replace(bundle, manifest=replace(bundle.manifest, coverage=coverage))

@@ -90,10 +90,15 @@ def train(
         else:
             known = champion if isinstance(champion, LeadBundle) else None
             run = train_leads(
-                history, as_of, recipe, trained_at=trained_at, champion=known, say=say,
+                history,
+                as_of,
+                recipe,
+                trained_at=trained_at,
+                champion=known,
+                say=say,
                 # H is kept in the manifest and unchanged by retraining.
                 horizon=None if known is None else known.horizon,
-            )  # fmt: skip
+            )
         done.append(_register(run, registry, recipe, reports, as_of))
         say(_verdict(done[-1]))
     return done
@@ -134,8 +139,9 @@ def _register(
         )
     if run.opens:
         version = registry.promote(run.kind, version.version)
-    return Trained(replace(run, bundle=run.bundle.versioned(version.version)), version, run.opens,
-                   report)
+    return Trained(
+        replace(run, bundle=run.bundle.versioned(version.version)), version, run.opens, report
+    )
 
 
 def _verdict(trained: Trained) -> str:

@@ -1,1 +1,1 @@
-"""Migrations of the store's schema, run by Alembic; `data.schema` is the way in."""
+"""Migrations of the store's schema, run by Alembic; `data.store.schema` is the way in."""

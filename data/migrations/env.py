@@ -1,4 +1,4 @@
-"""Alembic's way in: migrates the connection that `data.schema` hands over.
+"""Alembic's way in: migrates the connection that `data.store.schema` hands over.
 
 The caller owns the transaction and the lock; nothing is committed here.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from data.tables import METADATA
+from data.store.tables import METADATA
 
 context.configure(
     connection=context.config.attributes["connection"],

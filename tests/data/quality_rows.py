@@ -13,7 +13,7 @@ import numpy as np
 from data.history import History
 from data.pipeline import FiscalCalendar
 from data.quality import CHECKS, QualityReport, examine
-from data.quality_findings import Finding
+from data.quality.findings import Finding
 from data.records import ENTITIES, SourceFacts, Table
 
 Row = dict[str, Any]

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from data.ledger import IssuedScore
 from data.records import ENTITIES, Table
 from data.store import Store
+from data.store.issued import IssuedScore
 
 T1 = np.datetime64("2026-01-10T09:00:00", "us")
 T2 = np.datetime64("2026-02-10T09:00:00.000250", "us")

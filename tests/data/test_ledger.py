@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.ledger import ApiKey, IssuedForecast, IssuedScore
 from data.store import Store, StoreError
+from data.store.issued import ApiKey, IssuedForecast, IssuedScore
 from tests.data.stored_rows import T1, T2, T3, score
 
 

@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data import sections
-from data.imported import FileCount
-from data.mapping import Imported, MappingError, load_mapping, read_source
+from data.mapping import Imported, MappingError, load_mapping, read_source, sections
+from data.mapping.imported import FileCount
 from data.records import ENTITIES, Table
 
 NOW = np.datetime64("2026-01-01T00:00:00", "us")

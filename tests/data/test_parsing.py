@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data.parsing import Ambiguous, Cells, Parsed, Reading, as_attribute, detect_kind, parse_cells
+from data.mapping.parsing import (
+    Ambiguous,
+    Cells,
+    Parsed,
+    Reading,
+    as_attribute,
+    detect_kind,
+    parse_cells,
+)
 
 DAYS = st.dates(dt.date(1950, 1, 1), dt.date(2150, 1, 1))
 

@@ -15,7 +15,7 @@ import pytest
 from data.history import History
 from data.mapping import load_mapping, read_source
 from data.quality import CHECKS, QualityReport, examine
-from data.quality_findings import SEVERITIES
+from data.quality.findings import SEVERITIES
 from data.records import ENTITIES, SourceFacts, Table
 from tests.data.quality_rows import MINUTE, UNTIL, Crm, change, healthy
 

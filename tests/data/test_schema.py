@@ -8,10 +8,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from data import schema
-from data.connections import database_url, open_engine, transaction
-from data.store import Store, StoreError, Written
-from data.tables import METADATA
+from data.store import Store, StoreError, Written, schema
+from data.store.connections import database_url, open_engine, transaction
+from data.store.tables import METADATA
 from tests.data.stored_rows import T1, deal
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.connections import database_url, open_engine, transaction
 from data.records import ENTITIES, Field, RecordError, SourceFacts, Table
 from data.store import Store, StoreError, Written
-from data.tables import METADATA
+from data.store.connections import database_url, open_engine, transaction
+from data.store.tables import METADATA
 from tests.data.stored_rows import T1, T2, T3, deal, move, plain, table
 
 FACTS = SourceFacts("export")

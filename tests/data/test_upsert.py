@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-import data.statements
-import data.upsert
+import data.store.statements
+import data.store.upsert
 from data.records import ENTITIES, SourceFacts, Table
 from data.store import ConflictError, Store, Written
 from tests.data.stored_rows import T1, T2, T3, changes, deal, move, plain, score, table
@@ -23,9 +23,9 @@ def test_writing_the_same_again_changes_nothing(
     store: Store, monkeypatch: pytest.MonkeyPatch, few_keys: int, chunk: int
 ) -> None:
     # Both ways to look up what is known, with chunks that cut through equal keys.
-    monkeypatch.setattr(data.statements, "_FEW_KEYS", few_keys)
-    monkeypatch.setattr(data.statements, "_KEYS_AT_ONCE", 2)
-    monkeypatch.setattr(data.upsert, "_CHUNK", chunk)
+    monkeypatch.setattr(data.store.statements, "_FEW_KEYS", few_keys)
+    monkeypatch.setattr(data.store.statements, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(data.store.upsert, "_CHUNK", chunk)
     deals = table("deal", *({"deal_id": f"D{i}", "amount": i, "extra": i} for i in range(5)))
     moves = [move(f"S{i}") for i in range(5)]
     progress: list[int] = []
@@ -249,7 +249,7 @@ def test_an_exception_in_the_middle_leaves_nothing(
         if len(calls) == 3:
             raise StopError
 
-    monkeypatch.setattr(data.upsert, "_CHUNK", 2)
+    monkeypatch.setattr(data.store.upsert, "_CHUNK", 2)
     calls: list[int] = []
     more = table("deal", *({"deal_id": f"D{i}", "amount": 9} for i in range(1, 9)))
     with pytest.raises(StopError):

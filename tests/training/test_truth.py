@@ -58,8 +58,9 @@ def _points(learnt: Learnt, days: int) -> tuple[FloatArray, FloatArray, npt.NDAr
     return np.concatenate(fitted), np.concatenate(true), np.concatenate(stages)
 
 
-@pytest.mark.parametrize(("days", "level", "error"), [(7, 0.03, 0.09), (28, 0.05, 0.14),
-                                                      (90, 0.06, 0.17)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("days", "level", "error"), [(7, 0.03, 0.09), (28, 0.05, 0.14), (90, 0.06, 0.17)]
+)
 def test_won_by_a_date_agrees_with_the_true_probability(
     learnt: Learnt, days: int, level: float, error: float
 ) -> None:
@@ -107,9 +108,12 @@ def test_ranges_of_80_percent_hold_about_80_percent() -> None:
             like = fitted
             at, end = np.datetime64(origin, "us"), np.datetime64(origin + 28 * DAY, "us")
             drawn = simulate(
-                history, replace(fitted, shocks=ShockLaw(0.0, 0.0)), at, [Period(at, end, "")],
+                history,
+                replace(fitted, shocks=ShockLaw(0.0, 0.0)),
+                at,
+                [Period(at, end, "")],
                 draws=1_000,
-            )  # fmt: skip
+            )
             low, high = np.quantile(drawn.total[:, 0, 0], (0.1, 0.9))
             held.append(low <= history.won_between(at, end)[1].sum() <= high)
     assert 14 <= sum(held) <= 23, sum(held)

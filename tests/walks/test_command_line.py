@@ -66,7 +66,9 @@ def test_a_forecast_adds_up_and_says_what_it_knows(run: Any) -> None:
 def test_a_past_date_needs_a_model_of_that_date(run: Any, shop: Path) -> None:
     with Store(f"sqlite:///{shop / 'dealcast.db'}") as store:
         history = History(store.read(), store.sources())
-    past = str(history.deals.created_at.max().astype("datetime64[us]").astype("datetime64[D]") - 200)
+    past = str(
+        history.deals.created_at.max().astype("datetime64[us]").astype("datetime64[D]") - 200
+    )
     refusal = run("forecast", "--as-of", past, code=2)
     assert "--retrain" in refusal and "--hindsight" in refusal
     with_hindsight = json.loads(run("forecast", "--as-of", past, "--hindsight", "--json"))
@@ -100,9 +102,19 @@ def test_a_backtest_writes_its_page_and_refuses_an_unfinished_window(
 ) -> None:
     page = tmp_path / "page.html"
     answer = json.loads(
-        run("backtest", "--every", "42", "--horizons", "14,28", "--html", str(page), "--jobs", "1",
-            "--json")
-    )  # fmt: skip
+        run(
+            "backtest",
+            "--every",
+            "42",
+            "--horizons",
+            "14,28",
+            "--html",
+            str(page),
+            "--jobs",
+            "1",
+            "--json",
+        )
+    )
     assert page.read_text(encoding="utf-8").startswith("<!")
     methods = {r["method"] for r in answer["summary"]}
     assert methods == {"dealcast", "stage-weighted", "conversion", "past mean"}

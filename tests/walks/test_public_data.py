@@ -126,8 +126,18 @@ def test_maven_walk(tmp_path_factory: pytest.TempPathFactory) -> None:
         "month", np.datetime64("2017-03-01", "us"), np.datetime64("2018-01-01", "us")
     )
     won = [history.won_between(m.start, m.end)[1].sum() for m in months]
-    assert won == [1134672, 721932, 1025713, 1338466, 696932, 1050059, 1235264, 731980, 938943,
-                   1131573]  # fmt: skip
+    assert won == [
+        1134672,
+        721932,
+        1025713,
+        1338466,
+        696932,
+        1050059,
+        1235264,
+        731980,
+        938943,
+        1131573,
+    ]
     day = np.datetime64("2017-10-01", "us")
     bundle = fit_deals(history, int(day.astype(np.int64)), replace(_RECIPE, landmarks=5_000))
     quarter = FiscalCalendar().periods("quarter", day, 1)
@@ -141,9 +151,12 @@ def test_maven_walk(tmp_path_factory: pytest.TempPathFactory) -> None:
     [("bank_marketing", 41_188, 4_640, 1.09), ("xeducation_leads", 9_240, 3_561, 0.65)],
 )
 def test_lead_walks(
-    name: str, leads: int, qualified: int, log_loss: float,
+    name: str,
+    leads: int,
+    qualified: int,
+    log_loss: float,
     tmp_path_factory: pytest.TempPathFactory,
-) -> None:  # fmt: skip
+) -> None:
     store, again = _imported(name, tmp_path_factory)
     assert again.inserted == again.updated == 0
     history = _history(store)
