@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -141,6 +142,7 @@ def measure() -> list[str]:
     today = dt.datetime.now(dt.UTC).date()
     lines = ["# The main job, measured", "", f"{today}, {libraries}; seed {RECIPE.seed}."]
     for world in worlds():
+        print(f"{world.name} ...", file=sys.stderr)
         lines += ["", f"## {world.name}", ""]
         run = train_deals(world.history, world.train_at, RECIPE)
         if run.evaluation is not None:

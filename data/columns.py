@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -82,12 +82,14 @@ class Column:
     """Values of one field for some rows: numbers, or dictionary-encoded texts.
 
     `values` is float64 with NaN for missing (kind "number"), or `codes` int32 with -1 for
-    missing into `levels` (kind "text").
+    missing into `levels` (kind "text"). `figures`, where texts and numbers are mixed, holds the
+    numbers among the levels: one stray text must not hide them from who asks for numbers.
     """
 
     kind: Literal["number", "text"]
     values: npt.NDArray[Any]
     levels: ObjectArray
+    figures: FloatArray | None = None
 
     @classmethod
     def missing(cls, n: int) -> Column:
@@ -98,18 +100,20 @@ class Column:
         """The values at rows, missing where not present."""
         absent = np.nan if self.kind == "number" else -1
         if len(self.values) == 0:
-            return Column(self.kind, np.full(len(rows), absent, self.values.dtype), self.levels)
-        return Column(self.kind, np.where(present, self.values[rows], absent), self.levels)
+            return replace(self, values=np.full(len(rows), absent, self.values.dtype))
+        return replace(self, values=np.where(present, self.values[rows], absent))
 
     def present(self) -> BoolArray:
         """Whether each value is there."""
         return np.asarray(~np.isnan(self.values) if self.kind == "number" else self.values >= 0)
 
     def numbers(self) -> FloatArray:
-        """The values as float64; a text column is all missing."""
+        """The values as float64; texts are missing."""
         if self.kind == "number":
             return self.values
-        return np.full(len(self.values), np.nan)
+        if self.figures is None:
+            return np.full(len(self.values), np.nan)
+        return np.asarray(np.append(self.figures, np.nan)[self.values])
 
     def texts(self) -> ObjectArray:
         """The values as text or None; numbers as people write them."""
@@ -145,12 +149,15 @@ def to_column(values: npt.NDArray[Any], kind: Literal["number", "text"] | None =
     if kind == "text":
         return Column("text", *dictionary(values))
     told = values.tolist()
-    if all(v is None or isinstance(v, bool | int | float) for v in told):
-        numbers = (math.nan if v is None else float(v) for v in told)
-        return Column("number", np.fromiter(numbers, np.float64, len(told)), _NO_LEVELS)
+    if all(v is None or _is_number(v) for v in told):
+        values = np.array([math.nan if v is None else float(v) for v in told], dtype=np.float64)
+        return Column("number", values, _NO_LEVELS)
     texts = np.empty(len(told), dtype=object)
     texts[:] = [_as_text(v) for v in told]
-    return Column("text", *dictionary(texts))
+    codes, levels = dictionary(texts)
+    numbers = {t: float(v) for t, v in zip(texts, told, strict=True) if _is_number(v)}
+    figures = np.array([numbers.get(level, np.nan) for level in levels.tolist()])
+    return Column("text", codes, levels, figures if numbers else None)
 
 
 def dates_in(values: npt.NDArray[Any]) -> FloatArray | None:
@@ -182,6 +189,10 @@ def number_of(text: str | None) -> float:
         moment = parse_time(text)
         return math.nan if moment is None else float(moment.astype(np.int64) / DAY)
     return number if math.isfinite(number) else math.nan
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, bool | int | float)
 
 
 def _as_text(value: object) -> str | None:

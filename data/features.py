@@ -124,8 +124,8 @@ def declare(history: History, side: Side, until: int = NEVER - 1) -> tuple[Featu
     if side == "lead" and _known_by(ledger, "email_domain", until):
         found += _LEAD_CONTACT
     found += _activity_features(ledger, until)
-    if (ledger.qualifications.known_at < until).any():
-        found += _BANT
+    told = ledger.qualifications.value[ledger.qualifications.known_at < until]
+    found += [f for f in _BANT if ledger.answer(_argument(f.name)).present()[told].any()]
     if (ledger.stakeholders.known_at < until).any():
         found += [Feature("stakeholders", "number", "persons", "people involved")]
     found += _fields(ledger, until)
@@ -145,7 +145,9 @@ def _activity_features(ledger: Ledger, until: int) -> list[Feature]:
     codes = np.unique(events.value[events.known_at < until])
     if len(codes) == 0:
         return []
-    return list(_ACTIVITIES) + [
+    planned = bool((ledger.plans.known_at < until).any())
+    found = [f for f in _ACTIVITIES if planned or f.name != "days_to_next_planned"]
+    return found + [
         Feature(
             f"activities_28d[{level}]",
             "number",

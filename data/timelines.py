@@ -85,22 +85,20 @@ class Timeline:
 
     @classmethod
     def with_changes(cls, now: Column, base_at: IntArray, changes: Changes) -> Timeline:
-        """A field with kept changes: before the first one that happened, its old value held."""
+        """A field with kept changes: before the first one that was told, its old value held."""
         n = len(base_at)
         events, order = group_events(
             n, changes.row, changes.at, changes.known_at, changes.sequence,
             np.zeros(len(changes.row), dtype=np.int64),
         )  # fmt: skip
         moved = np.flatnonzero(np.diff(events.start))
-        first = events.oldest[events.start[1:][moved] - 1]
+        first = events.start[moved]
         base, values = _in_one(now, moved, changes.old[order][first], changes.new[order])
         found, code = np.unique(np.r_[base.values, values.values], return_inverse=True)
-        events = replace(events, value=code[n:])
-        repeats = events.repeats(code[:n])
-        base_at = base_at.copy()  # a change that changed nothing told the value all the same
-        np.minimum.at(base_at, events.row[repeats], events.known_at[repeats])
-        events = events.where(~repeats)
-        return cls(base, base_at, events, Column(base.kind, found, base.levels))
+        base_at = base_at.copy()  # the first change tells the value before it at the latest
+        base_at[moved] = np.minimum(base_at[moved], events.known_at[first])
+        events = replace(events, value=code[n:]).without_repeats(code[:n])
+        return cls(base, base_at, events, replace(base, values=found))
 
     def at(self, rows: IntArray, at: IntArray) -> Column:
         """The value known at each row's moment."""
@@ -115,7 +113,7 @@ class Timeline:
             return before
         last = self.changes.latest(*self.changes.known(rows, at))
         changed = self.values.values[self.changes.pick(last, 0)]
-        return Column(before.kind, np.where(last >= 0, changed, before.values), before.levels)
+        return replace(before, values=np.where(last >= 0, changed, before.values))
 
     def count(self, rows: IntArray, at: IntArray) -> IntArray:
         """How often the value had changed by each row's moment."""
@@ -150,8 +148,12 @@ def _in_one(
     texts = now.texts()
     texts[moved] = old
     codes, levels = dictionary(np.concatenate([texts, new]))
-    n = len(texts)
-    return Column("text", codes[:n], levels), Column("text", codes[n:], levels)
+    figures = None
+    if now.figures is not None:
+        known = dict(zip(now.levels.tolist(), now.figures.tolist(), strict=True))
+        figures = np.array([known.get(t, number_of(t)) for t in levels.tolist()], dtype=np.float64)
+    before = Column("text", codes[: len(texts)], levels, figures)
+    return before, replace(before, values=codes[len(texts) :])
 
 
 def _numbers(texts: ObjectArray) -> FloatArray:

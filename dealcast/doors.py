@@ -52,6 +52,7 @@ class Doors:
 
     settings: Settings
     clock: np.datetime64 = field(default_factory=now)
+    _loaded: dict[str, Bundle] = field(default_factory=dict, repr=False)
 
     @property
     def calendar(self) -> FiscalCalendar:
@@ -150,7 +151,11 @@ class Doors:
                 )
             # The champion speaks for any moment it did not look past.
             version = champion if champion.trained_through <= through else known
-        return bundle_of(files.load(self.registry.folder(version))).versioned(version.version)
+        key = f"{version.name} {version.version}"
+        if key not in self._loaded:
+            found = bundle_of(files.load(self.registry.folder(version)))
+            self._loaded[key] = found.versioned(version.version)
+        return self._loaded[key]
 
     def origins(
         self, first: str | None, last: str | None, every: int, horizon: float

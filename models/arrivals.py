@@ -34,7 +34,8 @@ def aalen_johansen(
     Parameters
     ----------
     entry, time : shape (n,)
-        Ages at which each record comes under observation and leaves it.
+        Ages at which each record comes under observation and leaves it. One that left before
+        it came was never seen and does not count.
     outcome : shape (n,)
         0 = censored at `time`, 1 = won, 2 = lost.
 
@@ -49,14 +50,15 @@ def aalen_johansen(
     -----
     Aalen and Johansen, Scandinavian Journal of Statistics 5, 1978.
     """
+    seen = time >= entry
+    entry, time, outcome = entry[seen], time[seen], outcome[seen]
     ages = np.unique(time[outcome > 0])
     if len(ages) == 0:
         return np.zeros(0), np.zeros((0, 2))
-    at_risk = np.searchsorted(np.sort(entry), ages, side="left") - np.searchsorted(
+    # Who enters at an age is at risk at it: records may close the moment they come into sight.
+    at_risk = np.searchsorted(np.sort(entry), ages, side="right") - np.searchsorted(
         np.sort(time), ages, side="left"
     )
-    # A record that closes at the very age it enters is at risk there.
-    at_risk = np.maximum(at_risk + _entering_now(entry, time, outcome, ages), 1)
     events = np.stack(
         [
             np.bincount(np.searchsorted(ages, time[outcome == c]), minlength=len(ages))
@@ -64,17 +66,9 @@ def aalen_johansen(
         ],
         axis=1,
     )
-    hazard = np.minimum(events / at_risk[:, None], 1.0)
-    hazard /= np.maximum(hazard.sum(1, keepdims=True), 1.0)
+    hazard = events / at_risk[:, None]
     before = np.r_[1.0, np.cumprod(1.0 - hazard.sum(1))[:-1]]
     return ages, np.cumsum(hazard * before[:, None], axis=0)
-
-
-def _entering_now(
-    entry: FloatArray, time: FloatArray, outcome: IntArray, ages: FloatArray
-) -> IntArray:
-    same = (entry == time) & (outcome > 0)
-    return np.bincount(np.searchsorted(ages, time[same]), minlength=len(ages))
 
 
 @dataclass(frozen=True)

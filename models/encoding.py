@@ -245,9 +245,10 @@ def row_count(columns: Columns) -> int:
     EncodingError
         If the columns have different lengths.
     """
+    given: Mapping[str, Column | None] = columns
     lengths = {
         name: len(c[0]) if isinstance(c, tuple) else len(c)
-        for name, c in columns.items()
+        for name, c in given.items()
         if c is not None
     }
     if len(set(lengths.values())) > 1:

@@ -33,6 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 # Probability from which each grade begins: configuration, never moved by training.
 GRADES = (("A", 0.6), ("B", 0.3), ("C", 0.1), ("D", 0.0))
 _UNDERFLOW = 1e-9
+_LEVELS = 20  # points of the amount's quantile function behind its mean
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,12 @@ def _score_open(
     amounts = np.stack(
         [bundle.amount.final(stage, current, np.full(len(current), q)) for q in QUANTILES]
     )
-    # The mean over the amount's own distribution, read off its quantile function.
-    mean_amount = np.mean(
-        [bundle.amount.final(stage, current, np.full(len(current), (i + 0.5) / 20))
-         for i in range(20)], axis=0,
-    )  # fmt: skip
+    # The mean over the amount's own distribution, read off its quantile function; added one by one,
+    # so that a row alone gives the same bits as in a batch.
+    mean_amount = np.zeros(len(current))
+    for i in range(_LEVELS):
+        level = np.full(len(current), (i + 0.5) / _LEVELS)
+        mean_amount += bundle.amount.final(stage, current, level) / _LEVELS
     dates = curves.close_dates()
     slip = curves.slip(snapshot.value("expected_close_date").numbers())
     told = _deal_reasons(snapshot, bundle, columns) if explain else None

@@ -63,7 +63,9 @@ def change(deal_id: str, at: str, field: str, old: object, new: object) -> dict[
     }
 
 
-def history(currency: str | None = None, until: str | None = None, **rows: Sequence[Row]) -> History:
+def history(
+    currency: str | None = None, until: str | None = None, **rows: Sequence[Row]
+) -> History:
     """A history from plain rows by entity; the stage table is there unless it is given."""
     tables = {
         name: Table.from_rows(ENTITIES[name], list(given))

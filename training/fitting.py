@@ -12,6 +12,7 @@ import numpy.typing as npt
 from data.features import Feature, compute, declare
 from data.history import OPEN, WON, History, Snapshot
 from data.pipeline import FiscalCalendar, preset_probability
+from data.records import Table
 from data.timelines import DAY
 from models.amount import AmountModel
 from models.arrivals import ArrivalModel, aalen_johansen
@@ -173,12 +174,14 @@ def stage_rates(history: History, until: int) -> dict[str, dict[str, float]]:
     moves = ledger.stages
     known = np.flatnonzero(moves.known_at <= until)
     visits = {(int(r), int(c)) for r, c in zip(moves.row[known], moves.value[known], strict=True)}
-    names = [str(s) for s in ledger.stage_levels]
+    names = _open_stages(stage, [str(s) for s in ledger.stage_levels])
+    place = {name: i for i, name in enumerate(names)}
+    row_of_level = [place.get(str(s), -1) for s in ledger.stage_levels]
     won, n = np.zeros(len(names)), np.zeros(len(names))
     for row, code in visits:
-        if row in won_of:
-            n[code] += 1
-            won[code] += won_of[row]
+        if row in won_of and row_of_level[code] >= 0:
+            n[row_of_level[code]] += 1
+            won[row_of_level[code]] += won_of[row]
     priors = _stage_priors(names, stage)
     total = max(len(closed), 0)
     overall = (sum(won_of.values()) + 5 * 0.3) / (total + 5)
@@ -195,10 +198,23 @@ def stage_rates(history: History, until: int) -> dict[str, dict[str, float]]:
     return rates
 
 
-def _stage_priors(names: list[str], stage: Any) -> list[float]:
+def _closing(stage: Table) -> npt.NDArray[np.bool_]:
+    """Which rows of the stage table close a deal."""
+    return np.isin(stage["kind"].astype(str), ("won", "lost"))
+
+
+def _open_stages(stage: Table, seen: list[str]) -> list[str]:
+    """Stages that leave a deal open: the declared ones in order, then those only seen."""
+    order = np.lexsort((np.nan_to_num(stage["sort_order"]), stage["pipeline_id"].astype(str)))
+    closing = {str(s) for s in stage["stage_id"][_closing(stage)]}
+    declared = [str(s) for s in stage["stage_id"][order] if str(s) not in closing]
+    return list(dict.fromkeys([*declared, *(s for s in sorted(seen) if s not in closing)]))
+
+
+def _stage_priors(names: list[str], stage: Table) -> list[float]:
     """Win probability of each stage before any deal has closed."""
     place = {str(s): i for i, s in enumerate(stage["stage_id"])}
-    open_orders = stage["sort_order"][stage["kind"] == "open"]
+    open_orders = stage["sort_order"][~_closing(stage)]
     top = np.nanmax(open_orders) if len(open_orders) and not np.isnan(open_orders).all() else 1.0
     priors = []
     for name in names:

@@ -256,7 +256,7 @@ def _calibration_note(
     what: str, before: Evaluation | None, after: Evaluation | None, helps: bool
 ) -> str:
     return (
-        f"recalibrating the {what} on the slice before changes the log loss by "
+        f"Recalibrating the {what} on the slice before changes the log loss by "
         f"{-_gain(before, after):+.4f}: {'done' if helps else 'left out'}"
     )
 

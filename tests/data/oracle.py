@@ -46,9 +46,8 @@ class Event:
 
 
 def known_at(row: Row, happened: str) -> int:
-    return max(
-        row[happened], row["recorded_at"] if row["recorded_at"] is not None else row[happened]
-    )
+    at, recorded = int(row[happened]), row["recorded_at"]
+    return at if recorded is None else max(at, int(recorded))
 
 
 def in_known_order(events: list[tuple[Event, float]]) -> list[Event]:
@@ -115,15 +114,16 @@ class Deal:
 
     @cached_property
     def known_from(self) -> int | None:
-        created, recorded = self.row["created_at"], self.row["recorded_at"]
-        return created if created is None or recorded is None else max(created, recorded)
+        if self.row["created_at"] is None:
+            return None
+        return known_at(self.row, "created_at")
 
     @property
     def shown(self) -> int | None:
         """Since when a source has shown it."""
         for name in ("first_seen_at", "seen_at"):
             if self.row[name] is not None:
-                return self.row[name]
+                return int(self.row[name])
         return self.known_from
 
     @cached_property
@@ -250,16 +250,18 @@ class Deal:
             )
             for m in self.moves
         ]
-        created, known = self.row["created_at"], self.known_from
-        shown = None if known is None or self.shown is None else max(self.shown, known)
+        if self.known_from is None:  # nothing is known of when it began
+            return in_known_order([(e, n) for e, n in events if e.value not in self.crm.closing])
+        created, known = int(self.row["created_at"]), self.known_from
+        shown = known if self.shown is None else max(self.shown, known)
         at, since = (created, known) if self.keeps_stages else (shown, shown)
         if self.moves:
             first = min(self.moves, key=lambda m: (m["changed_at"], m["sequence"] or 0.0))
             left, told = first["from_stage_id"], known_at(first, "changed_at")
-            if left is not None and created is not None and first["changed_at"] > created:
+            if left is not None and first["changed_at"] > created:
                 at, since = min(at, first["changed_at"]), min(since, told)
                 events.append((Event(at, since, left), -1.0))
-        elif self.row["stage_id"] is not None and at is not None:
+        elif self.row["stage_id"] is not None:
             events.append((Event(at, since, self.row["stage_id"]), -1.0))
         return in_known_order([(e, n) for e, n in events if e.value not in self.crm.closing])
 
@@ -284,7 +286,7 @@ class Deal:
         changes = self.changes_of(field)
         if not changes:
             return _value(field, self.row.get(field))
-        first = min(changes, key=lambda c: (c["changed_at"], known_at(c, "changed_at")))
+        first = min(changes, key=lambda c: (self.known(c), c["changed_at"]))
         return _value(field, first["old_value"])
 
     def changed(self, field: str, t: int) -> list[Event]:
@@ -310,20 +312,6 @@ class Deal:
 
     def known(self, change: Row) -> int:
         return known_at(change, "changed_at")
-
-    def news(self, field: str, change: Row) -> list[bool]:
-        """Whether a change said something new, in each order of what was known."""
-        events = [Event(c["changed_at"], self.known(c), c) for c in self.changes_of(field)]
-        ordered = in_known_order([(e, 0.0) for e in events])
-        found = []
-        for n in range(1, len(ordered) + 1):
-            before = self.base(field)
-            for event in sorted(ordered[:n], key=lambda e: e.at):
-                value = _value(field, event.value["new_value"])
-                if event.value is change:
-                    found.append(value != before)
-                before = value
-        return found
 
     def value(self, field: str, t: int, believed: bool = False) -> Any:
         changed = self.changed(field, t)

@@ -15,6 +15,7 @@ from models import bundle, deal
 from models.deal import DealModel, DealRows, arm_weights
 from models.deal_arms import calendar_columns, sample_intervals, take_columns
 from models.grid import CALENDAR_COLUMNS, HazardGrid
+from models.hazard_table import interval_labels
 
 FloatArray = npt.NDArray[np.float64]
 GRID = HazardGrid.for_durations(20.0, 60.0)
@@ -35,7 +36,7 @@ def world(n: int, seed: int, lost: float = 0.04) -> DealRows:
         "stage": (stage, STAGES),
         "days_in_stage": rng.exponential(10, n),
         "x": x,
-        "source": (rng.integers(-1, 3, n).astype(np.int32), np.array(["web", "fair", "call"], object)),
+        "source": (rng.integers(-1, 2, n).astype(np.int32), np.array(["web", "fair"], object)),
         "days_to_expected_close": np.where(rng.random(n) < 0.3, np.nan, rng.normal(30, 20, n)),
     }
     return DealRows(
@@ -75,10 +76,10 @@ def test_the_method_follows_the_number_of_wins() -> None:
 
 
 def test_the_model_finds_what_drives_winning() -> None:
-    rows = world(3000, 7)
+    rows = world(1500, 7)
     curve = fitted().incidence(rows.columns, rows.cells)
     assert (np.diff(curve, axis=1) >= 0).all() and curve.sum(2).max() <= 1 + 1e-12
-    x, (stage, _) = rows.columns["x"], rows.columns["stage"]
+    x, (stage, _) = np.asarray(rows.columns["x"], np.float64), rows.columns["stage"]
     won = 0.03 * np.exp(0.8 * np.nan_to_num(x)) * (1 + stage)
     last = rows.cells.end[:, -1]
     truth = won / (won + 0.04) * -np.expm1(-(won + 0.04) * last)
@@ -114,9 +115,10 @@ def test_a_saved_model_predicts_the_same_bits(tmp_path: Path) -> None:
     for i, model in enumerate((calibrated, DealModel.fit(world(60, 2), GRID))):
         bundle.save(tmp_path / str(i), model.to_state())
         again = DealModel.from_state(bundle.load(tmp_path / str(i)))
-        assert again.hazards(rows.columns, rows.cells).tobytes() == model.hazards(
-            rows.columns, rows.cells
-        ).tobytes()
+        assert (
+            again.hazards(rows.columns, rows.cells).tobytes()
+            == model.hazards(rows.columns, rows.cells).tobytes()
+        )
         assert (again.grid, again.calendar, again.won, again.closed) == (
             model.grid, model.calendar, model.won, model.closed,
         )  # fmt: skip
@@ -141,7 +143,7 @@ def test_hazards_are_chances_and_vanish_in_intervals_of_no_length() -> None:
 def test_unknown_stages_and_levels_are_answered() -> None:
     rows = world(4, 9)
     codes = np.array([0, 0, -1, -1], dtype=np.int32)
-    columns = rows.columns | {
+    columns = dict(rows.columns) | {
         "stage": (codes, np.array(["renamed"], dtype=object)),
         "source": (codes, np.array(["carrier pigeon"], dtype=object)),
         "x": np.full(4, np.nan),
@@ -168,7 +170,7 @@ def test_sampling_looks_at_nothing_but_the_label() -> None:
     for closed in (True, False):  # deals that will close, and those that will not, alike
         mine = (rows.outcome > 0) == closed
         kept = np.bincount(sample.row[sample.label == 0], minlength=2000)[mine].sum()
-        share, label = deal.interval_labels(rows.cells, rows.time, rows.outcome)
+        share, label = interval_labels(rows.cells, rows.time, rows.outcome)
         there = ((share > 0) & (label == 0))[mine].sum()
         assert kept / there == pytest.approx(0.2, abs=0.01)
 
@@ -178,16 +180,17 @@ def test_calibration_shrinks_and_keeps_chances() -> None:
     nothing = model.calibrate(world(3, 12).take(np.zeros(0, dtype=np.int64)))
     np.testing.assert_allclose(nothing.correction, 1.0)
     # A world in which deals are lost twice as fast as the model was taught.
-    few, many = (model.calibrate(world(n, 13, lost=0.08)) for n in (15, 20_000))
-    assert 1.0 < few.correction[:2, :, 1].mean() < 1.35
+    few, some, many = (model.calibrate(world(n, 13, lost=0.08)) for n in (3, 20, 5000))
+    assert 1.0 < few.correction[:2, :, 1].mean() < some.correction[:2, :, 1].mean() < 1.6
+    assert few.correction[:2].max() < 1.3
     assert many.correction[:2, 0, 1] == pytest.approx(2.0, abs=0.35)
-    assert many.correction[:2, 0, 0] == pytest.approx(1.0, abs=0.25)
+    assert many.correction[:2, 0, 0] == pytest.approx(1.0, abs=0.3)
     assert many.correction.max() <= 2.0 and many.correction.min() >= 0.5
-    rows = world(3000, 14, lost=0.08)
+    rows = world(1500, 14, lost=0.08)
     hazards = many.hazards(rows.columns, rows.cells)
     assert hazards.sum(2).max() <= 1
     lost = (rows.outcome == 2).mean()
-    share, _ = deal.interval_labels(rows.cells, rows.time, rows.outcome)
+    share, _ = interval_labels(rows.cells, rows.time, rows.outcome)
 
     def due(m: DealModel) -> float:
         return float((share * m.hazards(rows.columns, rows.cells)[:, :, 1]).sum() / len(rows))
@@ -207,7 +210,7 @@ def test_a_correction_is_handed_on_stage_by_stage() -> None:
     donor = fitted().calibrate(world(3000, 13, lost=0.08))
     names = np.array(["offer", "brand new"], dtype=object)
     rows = world(60, 15)
-    other = replace(rows, columns=rows.columns | {"stage": (rows.columns["stage"][0], names)})
+    other = replace(rows, columns=dict(rows.columns) | {"stage": (rows.columns["stage"][0], names)})
     receiver = DealModel.fit(other, GRID).corrected_like(donor)
     assert receiver.table.stages == ("brand new", "offer")
     offer, rest = donor.table.stages.index("offer"), len(donor.table.stages)
