@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data.chronicle import LOST, OPEN, WON, Side, known_times
+from data.closing_dates import ClosingDates, changes_of
 from data.columns import (
-    DAY,
     NEVER,
     BoolArray,
     FloatArray,
@@ -17,16 +17,14 @@ from data.columns import (
     codes_in,
     dictionary,
     micros,
-    number_of,
     places,
 )
-from data.events import Events, group_events, prefixes, run_starts
+from data.events import Events, group_events
 from data.records import Table
 
 __all__ = ["closing_events", "first_of_each", "stages_that_close"]
 
 _OUTCOME_CODES = {"open": OPEN, "won": WON, "lost": LOST, "qualified": WON, "disqualified": LOST}
-_CLOSED_AT = {"deal": ("closed_at", "closed_at"), "lead": ("qualified_at", "disqualified_at")}
 
 
 def stages_that_close(stage: Table) -> dict[str, int]:
@@ -72,34 +70,24 @@ def closing_events(
 ) -> Events:
     """Closings and reopenings of every record (`value` = OPEN, WON, LOST).
 
-    The row says how a record stands and, by its closing date, since when; moves and kept
-    changes say what was before, and when the closing was known. A closing that the row dates
-    back counts on that date, but is known only when it was told. A date alone (00:00 of the day
-    on which a precise time is told) does not move it.
+    Moves and kept changes say what happened, and when it was known; the row says how the record
+    stands, where they do not, and the closing dates: see `data.closing_dates`.
     """
     n = len(table)
+    dates = ClosingDates.of(side, table, changes)
     parts = [_from_moves(side, table, moves, stage), _from_flips(side, table, changes)]
     if any((part.before != OPEN).any() for part in parts):
-        parts.append(_stood_before(side, table, changes, known_from, parts))
+        parts.append(_stood_before(table, dates, known_from, parts))
     row, at, known_at, sequence, value, precise = (
         np.concatenate([getattr(p, name) for p in parts])
         for name in ("row", "at", "known_at", "sequence", "value", "precise")
     )
     events, order = group_events(n, row, at, known_at, sequence, value)
     told = ~events.repeats(first=OPEN)
-    events, precise = events.where(told), precise[order][told]
-    own_row, own_at, own_known, own_value = _from_rows(
-        side, table, events, precise, known_from, pseudo
+    events, precise = _with_rows(
+        table, events.where(told), precise[order][told], dates, known_from, pseudo
     )
-    everything, _ = group_events(
-        n,
-        np.concatenate([events.row, own_row]),
-        np.concatenate([events.at, own_at]),
-        np.concatenate([events.known_at, own_known]),
-        np.r_[np.arange(len(events.row), dtype=np.float64), np.full(len(own_row), np.inf)],
-        np.concatenate([events.value, own_value]),
-    )
-    return everything.without_repeats(first=OPEN)
+    return dates.applied(events, precise).without_repeats(first=OPEN)
 
 
 def _own_ids(side: Side, table: Table) -> npt.NDArray[np.object_]:
@@ -117,14 +105,9 @@ def _from_moves(side: Side, table: Table, moves: Table, stage: Table) -> _Told:
 
 def _from_flips(side: Side, table: Table, changes: Table) -> _Told:
     """Kept changes of the outcome itself."""
-    flips = _changes_of(changes, "outcome")
+    flips = changes_of(changes, "outcome")
     rows = places(_own_ids(side, table), flips["entity_id"])
     return _told(rows[rows >= 0], flips.take(rows >= 0), "new_value", "old_value", _OUTCOME_CODES)
-
-
-def _changes_of(changes: Table, field: str) -> Table:
-    codes, levels = dictionary(changes["field"])
-    return changes.take(np.flatnonzero(codes_in(levels, codes, {field})))
 
 
 def _told(rows: IntArray, table: Table, new: str, old: str, meaning: dict[str, int]) -> _Told:
@@ -146,7 +129,7 @@ def _told(rows: IntArray, table: Table, new: str, old: str, meaning: dict[str, i
 
 
 def _stood_before(
-    side: Side, table: Table, changes: Table, known_from: IntArray, parts: list[_Told]
+    table: Table, dates: ClosingDates, known_from: IntArray, parts: list[_Told]
 ) -> _Told:
     """Closings that nothing tells, because the record was closed when it was first seen.
 
@@ -154,7 +137,7 @@ def _stood_before(
     moves where there are none.
     """
     n = len(table)
-    since = _first_closed_at(side, table, changes)
+    created = micros(table["created_at"])
     done = np.zeros(n, dtype=bool)
     found = []
     for part in reversed(parts):
@@ -163,7 +146,9 @@ def _stood_before(
         done[part.row[first]] = True
         first = first[part.before[first] != OPEN]
         row = part.row[first]
-        at = np.minimum(np.where(since[row] <= part.at[first], since[row], NEVER), part.at[first])
+        since = dates.base(row, part.before[first])
+        since = np.where(since == NEVER, created[row], since)
+        at = np.minimum(since, part.at[first])
         known = np.minimum(np.maximum(at, known_from[row]), part.known_at[first])
         found.append((row, at, known, part.before[first]))
     row, at, known, value = (np.concatenate(x) for x in zip(*found, strict=True))
@@ -171,61 +156,38 @@ def _stood_before(
     return _Told(row, at, known, np.full(len(row), -1.0), value, value, none)
 
 
-def _first_closed_at(side: Side, table: Table, changes: Table) -> IntArray:
-    """The closing date that each row had first, or its creation where it never had one."""
-    since = np.full(len(table), NEVER, dtype=np.int64)
-    for name in _CLOSED_AT[side]:
-        since = np.minimum(since, micros(table[name]))
-        kept = _changes_of(changes, name)
-        rows = places(_own_ids(side, table), kept["entity_id"])
-        kept, rows = kept.take(rows >= 0), rows[rows >= 0]
-        first = first_of_each(rows, micros(kept["changed_at"]), kept["sequence"])
-        days = np.array([number_of(t) for t in kept["old_value"][first].tolist()])
-        real = ~np.isnan(days)
-        since[rows[first][real]] = (days[real] * DAY).round().astype(np.int64)
-    return np.where(since == NEVER, micros(table["created_at"]), since)
-
-
-def _from_rows(
-    side: Side,
+def _with_rows(
     table: Table,
     told: Events,
     precise: BoolArray,
+    dates: ClosingDates,
     known_from: IntArray,
     pseudo: bool,
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """The last closing as the rows tell it: record, time, time known, outcome."""
+) -> tuple[Events, BoolArray]:
+    """The events, and the closings that only the rows tell: flag against flag, the row's stands."""
     codes, levels = dictionary(table["outcome"])
     final = np.array([*(_OUTCOME_CODES.get(x, OPEN) for x in levels), OPEN], dtype=np.int64)[codes]
-    won_at, lost_at = (micros(table[name]) for name in _CLOSED_AT[side])
-    at = np.where(final == WON, won_at, lost_at)
+    last = told.latest(told.start[:-1], told.start[1:])
+    silent = np.flatnonzero((final != OPEN) & (told.pick(last, OPEN) != final))
+    final, last = final[silent], last[silent]
+    at, since = dates.first(silent, final)
+    contradicted = last >= 0
     if pseudo:  # times from the order of rows: the outcome comes right after the record
-        at = np.where((at == NEVER) & (known_from != NEVER), known_from + 1, at)
-    recorded = micros(table["recorded_at"])
-    assumed = (table["recorded_assumed"] == 1.0) | (recorded == NEVER)
-    known = np.where(assumed, at, np.maximum(at, recorded))
-    last, before = _last_two(told)
+        made_up = (at == NEVER) & (known_from[silent] != NEVER)
+        at = np.where(made_up, known_from[silent] + 1, at)
+    recorded = micros(table["recorded_at"])[silent]
+    assumed = (table["recorded_assumed"][silent] == 1.0) | (recorded == NEVER)
+    known = np.maximum(np.where(assumed, at, np.maximum(at, recorded)), since)
     if len(told.row):
-        value, when, since = told.value[last], told.at[last], told.known_at[last]
-        same = (last >= 0) & (value == final)
-        # A reopening that was told cannot lie after the closing that followed it.
-        earlier = np.where(same, before, last)
-        at = np.where(earlier >= 0, np.maximum(at, told.at[earlier]), at)
-        known = np.where(same, np.maximum(at, since), np.maximum(at, known))
-        known = np.where((last >= 0) & ~same, np.maximum(known, since), known)
-        alone = same & precise[last] & (when >= at) & (when - at < DAY)
-        final = np.where(alone, OPEN, final)
-    here = np.flatnonzero((final != OPEN) & (at != NEVER))
-    return here, at[here], known[here], final[here]
-
-
-def _last_two(events: Events) -> tuple[IntArray, IntArray]:
-    """Of each record, the events that began its last spell and the one before; -1 for none."""
-    begin, end = events.start[:-1], events.start[1:]
-    last = np.where(end > begin, end - 1, -1)
-    before = np.where(end - begin > 1, end - 2, -1)
-    for record in np.flatnonzero(~events.in_order):
-        *_, (_, line) = prefixes(events, int(record))
-        starts = [-1, -1, *run_starts(events.value, line, OPEN)]
-        before[record], last[record] = starts[-2:]
-    return last, before
+        at = np.where(contradicted, np.maximum(at, told.at[last]), at)
+        known = np.where(contradicted, np.maximum(known, told.known_at[last]), known)
+    dated = at != NEVER
+    events, order = group_events(
+        len(table),
+        np.concatenate([told.row, silent[dated]]),
+        np.concatenate([told.at, at[dated]]),
+        np.concatenate([told.known_at, np.maximum(known, at)[dated]]),
+        np.arange(len(told.row) + dated.sum(), dtype=np.float64),
+        np.concatenate([told.value, final[dated]]),
+    )
+    return events, np.concatenate([precise, np.zeros(dated.sum(), dtype=bool)])[order]

@@ -23,6 +23,7 @@ __all__ = [
     "Events",
     "Runs",
     "group_events",
+    "last_of_moments",
     "prefixes",
     "rank_within",
     "run_starts",
@@ -257,6 +258,11 @@ def runs_of(events: Events, first: IntArray | None = None) -> Runs:
             began[position] = starts[-1] if starts else line[0]
             count[position] = len(starts)
     return Runs(began, count)
+
+
+def last_of_moments(at: IntArray, line: list[int]) -> list[int]:
+    """Of the positions in `line` (in the order they happened), the last one of each moment."""
+    return [p for i, p in enumerate(line) if i + 1 == len(line) or at[line[i + 1]] != at[p]]
 
 
 def run_starts(value: IntArray, line: list[int], first: int | None) -> list[int]:

@@ -151,12 +151,15 @@ def peers_of(s: Snapshot, key: str) -> Peers:
 
 def _build(ledger: Ledger, key: str) -> Peers:
     events = ledger.outcomes
-    after = events.pick(events.newest, OPEN)
-    first = np.r_[True, events.row[1:] != events.row[:-1]][: len(after)]
+    # What was known at one moment counts together: how things stood before and after it.
+    more = (events.row[1:] != events.row[:-1]) | (events.known_at[1:] != events.known_at[:-1])
+    told = np.flatnonzero(np.r_[more, True][: len(events.row)])
+    after = events.value[events.newest[told]]
+    first = np.r_[True, events.row[told][1:] != events.row[told][:-1]][: len(told)]
     before = np.where(first, OPEN, np.roll(after, 1))
     turned = np.flatnonzero(before != after)
-    row, known_at = events.row[turned], events.known_at[turned]
-    at = events.at[events.newest[turned]]
+    row, known_at = events.row[told][turned], events.known_at[told][turned]
+    at = events.at[events.newest[told]][turned]
     line = ledger.timeline(key)
     group = line.at(row, known_at).values.astype(np.int64)
     n = len(line.base.levels)

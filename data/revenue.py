@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from data.chronicle import OPEN, WON, Ledger
 from data.columns import Column, FloatArray, IntArray
-from data.events import prefixes, run_starts
+from data.events import last_of_moments, prefixes, run_starts
 
 __all__ = ["revenue_events"]
 
@@ -101,7 +101,7 @@ def _walk(ledger: Ledger, row: int, corrected: list[int], found: _Entries) -> No
     events = ledger.outcomes
     spells_at: dict[int, list[tuple[int, int]]] = {}
     for position, line in prefixes(events, row):
-        starts = run_starts(events.value, line, OPEN)
+        starts = run_starts(events.value, last_of_moments(events.at, line), OPEN)
         spells_at[int(events.known_at[position])] = [
             (int(events.at[p]), int(events.value[p])) for p in starts
         ]

@@ -21,6 +21,7 @@ from data.features import Feature
 __all__ = ["Reason", "contributions", "reasons_of"]
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 Columns = Mapping[str, Any]
 
 _TOP = 5
@@ -37,7 +38,7 @@ class Reason:
 
 
 def contributions(
-    log_odds: Callable[[Columns], FloatArray],
+    log_odds: Callable[[Columns, IntArray], FloatArray],
     columns: Columns,
     typical: Columns,
     groups: Sequence[Sequence[str]],
@@ -47,7 +48,8 @@ def contributions(
     Parameters
     ----------
     log_odds : callable
-        Columns of shape (m,) -> served log-odds, shape (m,).
+        Columns of shape (q,), and which of the m records each row is a version of -> served
+        log-odds, shape (q,).
     columns, typical : Columns
         The records, and the typical record to compare each with; shape (m,).
     groups : sequence of sequence of str
@@ -60,21 +62,77 @@ def contributions(
     parts : shape (m, len(groups))
         base + parts.sum(axis=1) is the served log-odds.
     """
-    steps = []
-    for start, goal, order in (
-        (typical, columns, list(groups)),
-        (columns, typical, list(groups)),
-    ):
-        current = dict(start)
-        steps.append(dict(current))
-        for group in order:
-            current.update({name: goal[name] for name in group})
-            steps.append(dict(current))
-    values = log_odds(_stack(steps)).reshape(len(steps), -1)
-    half = len(steps) // 2
-    forward = np.diff(values[:half], axis=0)  # typical -> record
-    backward = -np.diff(values[half:], axis=0)  # record -> typical: the reverse order
-    return values[0], ((forward + backward) / 2).T
+    pairs = {name: _pair(typical[name], columns[name]) for name in typical}
+    place = {name: g for g, members in enumerate(groups) for name in members}
+    m = len(next(iter(pairs.values()))[0])
+    differs = np.zeros((len(groups), m), dtype=bool)
+    for name, g in place.items():
+        one, other, _ = pairs[name]
+        differs[g] |= ~((one == other) | ((one != one) & (other != other)))
+    versions = _versions(differs)
+    row = np.concatenate([v.rows for v in versions])
+    stacked: dict[str, Any] = {}
+    for name, (one, other, levels) in pairs.items():
+        g = place.get(name, len(groups))
+        values = np.concatenate([(other if v.is_new(g) else one)[v.rows] for v in versions])
+        stacked[name] = values if levels is None else (values.astype(np.int32), levels)
+    found = np.split(log_odds(stacked, row), np.cumsum([len(v.rows) for v in versions])[:-1])
+    return _read_off(versions, found, differs)
+
+
+@dataclass(frozen=True)
+class _Version:
+    """Records with their groups from `low` up to `high` as they are, the others typical."""
+
+    low: int
+    high: int
+    rows: IntArray
+
+    def is_new(self, group: int) -> bool:
+        return self.low <= group < self.high
+
+
+def _versions(differs: npt.NDArray[np.bool_]) -> list[_Version]:
+    """The versions to ask the model for: one that changes nothing is left out.
+
+    First the typical record, then with ever more groups as they are; then, from the record on,
+    with ever more groups typical again.
+    """
+    groups, m = differs.shape
+    forward = [_Version(0, j + 1, np.flatnonzero(differs[j])) for j in range(groups)]
+    backward = [_Version(j, groups, np.flatnonzero(differs[j - 1])) for j in range(1, groups)]
+    return [_Version(0, 0, np.arange(m)), *forward, *backward]
+
+
+def _read_off(
+    versions: Sequence[_Version], found: Sequence[FloatArray], differs: npt.NDArray[np.bool_]
+) -> tuple[FloatArray, FloatArray]:
+    """Base and contributions from the log-odds of the versions."""
+    groups, m = differs.shape
+    forward, backward = np.empty((groups + 1, m)), np.empty((groups + 1, m))
+    forward[0] = found[0]
+    for j in range(groups):
+        forward[j + 1] = forward[j]
+        forward[j + 1, versions[j + 1].rows] = found[j + 1]
+    backward[0], backward[groups] = forward[groups], forward[0]
+    for j in range(1, groups):
+        backward[j] = backward[j - 1]
+        backward[j, versions[groups + j].rows] = found[groups + j]
+    return forward[0], (np.diff(forward, axis=0) - np.diff(backward, axis=0)).T / 2
+
+
+def _pair(typical: Any, mine: Any) -> tuple[Any, Any, npt.NDArray[np.object_] | None]:
+    """Typical and own values that can be compared, and the levels of a category."""
+    if not isinstance(typical, tuple):
+        return typical, mine, None
+    place: dict[str, int] = {}
+    codes = []
+    for own, levels in (typical, mine):
+        table = [place.setdefault(str(v), len(place)) for v in levels]
+        codes.append(np.array([*table, -1], dtype=np.int64)[own])
+    joined = np.empty(len(place), dtype=object)
+    joined[:] = list(place)
+    return codes[0], codes[1], joined
 
 
 def reasons_of(
@@ -139,32 +197,3 @@ def _value(columns: Columns, feature: Feature, row: int) -> str:
         return f"{np.expm1(number):+.0%}"
     shown = f"{number:,.0f}" if abs(number) >= 10 or number == int(number) else f"{number:.2g}"
     return f"{shown} {feature.unit}" if feature.unit in ("days", "minutes", "persons") else shown
-
-
-def _stack(steps: Sequence[Columns]) -> dict[str, Any]:
-    """Columns of several versions of the same records, one after the other."""
-    stacked: dict[str, Any] = {}
-    for name, first in steps[0].items():
-        versions = [step[name] for step in steps]
-        if isinstance(first, tuple):
-            stacked[name] = _stack_categories(versions)
-        else:
-            stacked[name] = np.concatenate(versions)
-    return stacked
-
-
-def _stack_categories(versions: Sequence[Any]) -> Any:
-    """Categories of different dictionaries under one."""
-    levels: list[Any] = []
-    offsets: dict[int, int] = {}
-    codes = []
-    for version_codes, version_levels in versions:
-        if id(version_levels) not in offsets:
-            offsets[id(version_levels)] = len(levels)
-            levels.extend(version_levels)
-        shift = offsets[id(version_levels)]
-        codes.append(np.where(version_codes >= 0, version_codes + shift, -1))
-    # A level may stand twice; learners look at its text.
-    joined = np.empty(len(levels), dtype=object)
-    joined[:] = levels
-    return np.concatenate(codes).astype(np.int32), joined

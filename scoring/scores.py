@@ -188,11 +188,8 @@ def _deal_reasons(
     local = bundle.calendar.local_days(snapshot.at)
     cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
 
-    def log_odds(stacked: Mapping[str, Any]) -> FloatArray:
-        times = len(stacked["stage"][0]) // len(snapshot)
-        repeated = cells.take(np.tile(np.arange(len(snapshot)), times))
-        p = incidence(bundle.model.hazards(stacked, repeated))[:, -1, 0]
-        return _logit(p)
+    def log_odds(stacked: Mapping[str, Any], row: npt.NDArray[np.int64]) -> FloatArray:
+        return _logit(incidence(bundle.model.hazards(stacked, cells.take(row)))[:, -1, 0])
 
     groups = _groups(bundle.features)
     base, parts = contributions(log_odds, columns, typical, list(groups.values()))

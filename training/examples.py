@@ -68,6 +68,7 @@ def open_spells(ledger: Ledger, until: int, *, instant: bool = False) -> Spells:
     events = ledger.outcomes
     known = np.flatnonzero(events.known_at <= until)
     order = known[np.lexsort((events.at[known], events.row[known]))]
+    order = order[_lasting(events.row[order], events.at[order])]
     order = order[_turns(events.row[order], events.value[order])]
     rows, at, value = events.row[order], events.at[order], events.value[order]
     born = np.flatnonzero(ledger.known_from <= until)
@@ -91,6 +92,11 @@ def open_spells(ledger: Ledger, until: int, *, instant: bool = False) -> Spells:
     end = np.minimum(end, gone)
     keep = (end > begin) | (instant & (end == begin) & (outcome != OPEN))
     return Spells(row[keep], begin[keep], end[keep], outcome[keep])
+
+
+def _lasting(row: IntArray, at: IntArray) -> BoolArray:
+    """Whether each event, in order, is the last one of its record and moment."""
+    return np.asarray(np.r_[(row[1:] != row[:-1]) | (at[1:] != at[:-1]), True][: len(row)])
 
 
 def _turns(row: IntArray, value: IntArray) -> BoolArray:

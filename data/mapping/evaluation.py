@@ -129,11 +129,11 @@ class Evaluator:
         for value in condition.values:
             if value not in occurring:
                 seen = did_you_mean(value, sorted(occurring)[:20])
-                self.note(f'column "{condition.column}": the value "{value}" of '
-                          f"{condition.place} never occurs; {seen}")
-        hit: BoolArray = np.isin(
-            codes, [i for i, t in enumerate(found) if t in condition.values]
-        )
+                self.note(
+                    f'column "{condition.column}": the value "{value}" of '
+                    f"{condition.place} never occurs; {seen}"
+                )
+        hit: BoolArray = np.isin(codes, [i for i, t in enumerate(found) if t in condition.values])
         return ~hit if condition.negated else hit
 
     def note(self, text: str) -> None:
@@ -172,10 +172,10 @@ class Evaluator:
         fixed = BRACES.split(expression.template)[::2]  # a header may hold dots and colons
         order = [list(parts).index(c) for c in expression.columns]
         joined = [
-            None if None in row
-            else fixed[0] + "".join(
-                str(row[i]) + text for i, text in zip(order, fixed[1:], strict=True)
-            )
+            None
+            if None in row
+            else fixed[0]
+            + "".join(str(row[i]) + text for i, text in zip(order, fixed[1:], strict=True))
             for row in rows
         ]
         return objects(joined)

@@ -158,16 +158,15 @@ def _open_log(spec: LogSpec, columns: LogColumns, names: Names, events: Events) 
     return _Log(spec, events, names, columns, time, owner, life, starts, closes)
 
 
-def _note_changing(
-    log: _Log, values: dict[str, npt.NDArray[Any]], evaluator: Evaluator
-) -> None:
+def _note_changing(log: _Log, values: dict[str, npt.NDArray[Any]], evaluator: Evaluator) -> None:
     """Tell which fields of a case its events do not agree on."""
     for name, column in values.items():
         codes, _ = pd.factorize(column[log.events.row])
         differs = codes != codes[log.starts][log.events.case]
         if count := len(np.unique(log.events.case[differs])):
-            evaluator.note(f"{name} changes within {count:,} cases; the value of the first event "
-                           "is taken")
+            evaluator.note(
+                f"{name} changes within {count:,} cases; the value of the first event is taken"
+            )
 
 
 def _sort_out(log: _Log, tally: Tally) -> tuple[Table, ...]:

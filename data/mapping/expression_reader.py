@@ -45,8 +45,14 @@ ATTRIBUTE_KINDS = ("text", "number", "boolean", "date", "time", "list")
 DATE_ORDERS = ("dmy", "mdy", "ymd")
 DECIMALS = (".", ",")
 _STEP = re.compile(r"(\d+)\s*(us|ms|s|m|h|d)")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "s": "seconds", "ms": "milliseconds",
-          "us": "microseconds"}
+_UNITS = {
+    "m": "minutes",
+    "h": "hours",
+    "d": "days",
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+}
 
 
 def read_map(name: str, place: str, content: object) -> ValueMap:
@@ -85,8 +91,9 @@ def read_expression(
     form = next((f for f in _FORMS if f in section), None)
     if form is None:
         seen = ", ".join(content) or "nothing"
-        raise MappingError(place, f"has {seen}; one of these must say what it is: "
-                           + ", ".join(_FORMS))
+        raise MappingError(
+            place, f"has {seen}; one of these must say what it is: " + ", ".join(_FORMS)
+        )
     how = _read_how(section, context, attribute, reads=form in ("column", "template", "lookup"))
     expression: Expression = _FORMS[form](section, how, context)
     section.finish()
@@ -260,8 +267,7 @@ def _read_choose(section: Section, how: How, context: Context) -> Choose:
         how,
         read_condition(section.at("if"), section.take("if")),
         read_expression(section.at("then"), then, context),
-        None if otherwise is None
-        else read_expression(section.at("else"), otherwise, context),
+        None if otherwise is None else read_expression(section.at("else"), otherwise, context),
     )
 
 

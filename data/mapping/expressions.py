@@ -1,6 +1,7 @@
 """What may stand behind a field of a mapping file: the expressions, as values.
 
-`data.mapping.expression_reader` reads them from TOML, `data.mapping.evaluation` turns them into columns.
+`data.mapping.expression_reader` reads them from TOML, `data.mapping.evaluation` turns them into
+columns.
 """
 
 from __future__ import annotations

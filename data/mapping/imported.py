@@ -126,9 +126,7 @@ class Tally:
     def reject(self, row: int, reason: str) -> None:
         """Refuse a row of the frame."""
         line = int(self.frame.lines[row])
-        self.rejects.append(
-            Reject(self.frame.shown, line, reason, self.use, self.frame.raw(row))
-        )
+        self.rejects.append(Reject(self.frame.shown, line, reason, self.use, self.frame.raw(row)))
 
     def count(self) -> FileCount:
         """The final count.

@@ -130,8 +130,10 @@ def names_of(spec: LogSpec, activity: ObjectArray, evaluator: Evaluator) -> Name
     occurring = [str(n) for n in pd.unique(activity) if n is not None]
     for name in roles:
         if name not in occurring:
-            evaluator.note(f'the activity "{name}" of {spec.place} never occurs; '
-                           + did_you_mean(name, occurring))
+            evaluator.note(
+                f'the activity "{name}" of {spec.place} never occurs; '
+                + did_you_mean(name, occurring)
+            )
     others = spec.activities.get("*")
     if others is not None:
         for name in occurring:

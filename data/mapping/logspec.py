@@ -29,10 +29,23 @@ __all__ = ["LogSpec", "Outcome", "read_log"]
 LIFECYCLES = ("done", "planned", "started", "ignore")
 # What the log itself tells, and therefore no field of the case may.
 _TOLD = {
-    "deal": ("deal_id", "created_at", "outcome", "closed_at", "stage_id", "loss_reason",
-             "pipeline_id"),
-    "lead": ("lead_id", "created_at", "outcome", "qualified_at", "disqualified_at",
-             "disqualification_reason"),
+    "deal": (
+        "deal_id",
+        "created_at",
+        "outcome",
+        "closed_at",
+        "stage_id",
+        "loss_reason",
+        "pipeline_id",
+    ),
+    "lead": (
+        "lead_id",
+        "created_at",
+        "outcome",
+        "qualified_at",
+        "disqualified_at",
+        "disqualification_reason",
+    ),
 }
 _OUTCOMES = {"deal": ("won", "lost"), "lead": ("qualified", "disqualified")}
 

@@ -245,7 +245,9 @@ def read_pipeline(section: Section) -> Pipeline:
         return tuple(read_stage(f"{section.at(key)} {i}", v) for i, v in enumerate(value, 1))
 
     pipeline = Pipeline(
-        section.text("pipeline", "default") or "default", stages("open"), stages("won"),
+        section.text("pipeline", "default") or "default",
+        stages("open"),
+        stages("won"),
         stages("lost"),
     )
     section.finish()
@@ -298,9 +300,7 @@ def read_fields(
     return fields
 
 
-def read_attributes(
-    section: Section, key: str, entity: Entity, context: Context
-) -> Attributes:
+def read_attributes(section: Section, key: str, entity: Entity, context: Context) -> Attributes:
     """Read `attributes` ("rest", or a table) and `drop`."""
     content = section.take(key, {})
     drop = section.texts("drop")

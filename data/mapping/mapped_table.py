@@ -37,7 +37,12 @@ __all__ = [
 
 # Times of things that have happened: none can lie after the moment the source was exported.
 HAPPENED = (
-    "created_at", "closed_at", "qualified_at", "disqualified_at", "changed_at", "occurred_at",
+    "created_at",
+    "closed_at",
+    "qualified_at",
+    "disqualified_at",
+    "changed_at",
+    "occurred_at",
 )
 _CLOSINGS = {"deal": ("closed_at",), "lead": ("qualified_at", "disqualified_at")}
 _KINDS = {"id": "text", "choice": "text", "text": "text"}
@@ -224,17 +229,16 @@ def _fill_in(
         columns["pipeline_id"] = np.full(n, pipeline, dtype=object)
     if entity.name in ("stage_change", "field_change") and "provenance" not in columns:
         columns["provenance"] = np.full(n, "import", dtype=object)
-    money = [c for f in entity.fields if f.unit == "currency" and (c := columns.get(f.name))
-             is not None]
+    money = [
+        c for f in entity.fields if f.unit == "currency" and (c := columns.get(f.name)) is not None
+    ]
     if "currency" in entity.by_name and settings.currency and money:
         named = columns.get("currency", np.full(n, None, dtype=object))
         valued = np.any([~np.isnan(m) for m in money], axis=0)
         columns["currency"] = np.where(valued & pd.isna(named), settings.currency, named)
 
 
-def _check_present(
-    entity: Entity, columns: dict[str, npt.NDArray[Any]], faults: Faults
-) -> None:
+def _check_present(entity: Entity, columns: dict[str, npt.NDArray[Any]], faults: Faults) -> None:
     for name in (*entity.key, *entity.required):
         faults.where(name, pd.isna(columns[name]), "is missing, and it is required")
 
@@ -258,8 +262,12 @@ def _check_times(
         closed = columns[name]
         if "outcome" in columns:
             still = ~np.isnat(closed) & (columns["outcome"] == "open")
-            faults.where(name, still, "is set though outcome is open; if it is an expected date, "
-                         "map it as expected_close_date and use if for the closed ones")
+            faults.where(
+                name,
+                still,
+                "is set though outcome is open; if it is an expected date, "
+                "map it as expected_close_date and use if for the closed ones",
+            )
         created = columns.get("created_at")
         if created is None:
             continue
@@ -268,8 +276,10 @@ def _check_times(
         same_day = early & bare[name] & (created - closed < _DAY)
         columns[name] = np.where(same_day, created, closed)
         if count := int((same_day & keep).sum()):
-            evaluator.note(f"{name}: {count:,} rows closed, by date, on the day they were created "
-                           "are taken as closed at once")
+            evaluator.note(
+                f"{name}: {count:,} rows closed, by date, on the day they were created "
+                "are taken as closed at once"
+            )
         for row in np.flatnonzero(early & ~same_day):
             why = f"{_show(closed[row])} lies before created_at {_show(created[row])}"
             faults.add(name, {int(row): why})
@@ -283,7 +293,8 @@ def _unchanged(
     The value before is filled in where the source does not tell it.
     """
     new, old = (
-        ("to_stage_id", "from_stage_id") if entity.name == "stage_change"
+        ("to_stage_id", "from_stage_id")
+        if entity.name == "stage_change"
         else ("new_value", "old_value")
     )
     empty = np.full(len(keep), None, dtype=object)

@@ -2,8 +2,8 @@
 
 Nothing is converted here. A CSV cell is the text it holds, stripped; a typed cell (a number in
 XLSX, a timestamp in Parquet or from a database) is written as plain text (`1234.5`, ISO 8601)
-and marked `native`, so that `data.mapping.parsing` never asks what its comma means. An empty cell is
-None. What had to be decided about a file (encoding, delimiter, sheet) is told in `notes`.
+and marked `native`, so that `data.mapping.parsing` never asks what its comma means. An empty cell
+is None. What had to be decided about a file (encoding, delimiter, sheet) is told in `notes`.
 """
 
 from __future__ import annotations
@@ -63,9 +63,13 @@ def read_frame(
         shown, found = spec.name, _read_sql(spec, folder, environ or {}, tell)
     else:
         path = _locate(spec, folder, only)
-        shown = path.name if only else str(path.relative_to(folder)) if path.is_relative_to(
-            folder
-        ) else str(path)
+        shown = (
+            path.name
+            if only
+            else str(path.relative_to(folder))
+            if path.is_relative_to(folder)
+            else str(path)
+        )
         found = _READERS[_format_of(spec, path)](spec, path, tell)
     names, renamed = _unique_names(found.header)
     columns = {n: _object_array(c) for n, c in zip(names, found.cells, strict=True)}
@@ -114,8 +118,15 @@ def _format_of(spec: FileSpec, path: Path) -> str:
     if spec.format is not None:
         return spec.format
     ending = (path.with_suffix("") if path.suffix == ".gz" else path).suffix.lower()
-    known = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".xlsx": "xlsx", ".xlsm": "xlsx",
-             ".parquet": "parquet", ".pq": "parquet"}
+    known = {
+        ".csv": "csv",
+        ".tsv": "csv",
+        ".txt": "csv",
+        ".xlsx": "xlsx",
+        ".xlsm": "xlsx",
+        ".parquet": "parquet",
+        ".pq": "parquet",
+    }
     if ending in known:
         return known[ending]
     raise MappingError(
@@ -155,8 +166,12 @@ def _cell(value: Any, *, midnight_is_date: bool = False) -> tuple[str | None, bo
 
 
 def _columns_of(
-    found: FoundRows, rows: Iterable[tuple[int, Sequence[Any]]], tell: Progress, name: str,
-    *, midnight_is_date: bool = False,
+    found: FoundRows,
+    rows: Iterable[tuple[int, Sequence[Any]]],
+    tell: Progress,
+    name: str,
+    *,
+    midnight_is_date: bool = False,
 ) -> None:
     width = len(found.header)
     found.cells, found.native = [[] for _ in range(width)], [[] for _ in range(width)]

@@ -20,7 +20,7 @@ from data.mapping.evaluation import Evaluator
 from data.mapping.eventlog import map_log
 from data.mapping.expressions import Context, ValueMap
 from data.mapping.frames import FileSpec, Progress
-from data.mapping.imported import FileCount, Imported, Reject, Rejects, Tally
+from data.mapping.imported import Imported, Rejects, Tally
 from data.mapping.logspec import LogSpec, read_log
 from data.mapping.mapfile import (
     Pipeline,
@@ -93,8 +93,11 @@ def _check_pipelines(pipelines: list[Pipeline]) -> None:
     ids = [p.pipeline_id for p in pipelines]
     for one in ids:
         if ids.count(one) > 1:
-            raise MappingError("stages", f'the pipeline "{one}" is declared twice; give it '
-                               'a name of its own with pipeline = "..."')
+            raise MappingError(
+                "stages",
+                f'the pipeline "{one}" is declared twice; give it '
+                'a name of its own with pipeline = "..."',
+            )
 
 
 def read_source(
@@ -153,9 +156,7 @@ def read_source(
     return Imported(
         tables=tuple(_stamp(t, facts) for t in tables.values() if len(t)),
         facts=facts,
-        rejects=Rejects(
-            tuple(r for t in tallies for r in sorted(t.rejects, key=lambda r: r.line))
-        ),
+        rejects=Rejects(tuple(r for t in tallies for r in sorted(t.rejects, key=lambda r: r.line))),
         counts=tuple(t.count() for t in tallies),
         decisions=tuple(work.notes),
     )
@@ -180,14 +181,20 @@ class _Work:
         self.folder = source.parent if source.is_file() else source
         if self.only is not None and len(mapping.files) != 1:
             names = ", ".join(str(f.path or f.name) for f in mapping.files.values())
-            raise MappingError("files", f"the mapping reads {len(mapping.files)} files ({names}), "
-                               f"so the source must be their folder, and {source} is a file")
+            raise MappingError(
+                "files",
+                f"the mapping reads {len(mapping.files)} files ({names}), "
+                f"so the source must be their folder, and {source} is a file",
+            )
 
     def evaluator(self, name: str) -> Evaluator:
         """The opened file."""
         if name not in self._open:
             frame = read_frame(
-                self.mapping.files[name], self.folder, only=self.only, environ=self.environ,
+                self.mapping.files[name],
+                self.folder,
+                only=self.only,
+                environ=self.environ,
                 progress=self.progress,
             )
             self.notes.update(dict.fromkeys(frame.notes))
@@ -214,8 +221,10 @@ class _Work:
             values, counts = np.unique(tables[entity][column].astype(str), return_counts=True)
             for value, count in zip(values, counts, strict=True):
                 if value != "None" and value not in declared:
-                    self.notes[f'the stage "{value}" of {count:,} {entity} rows is not declared '
-                               "in [[stages]]"] = None
+                    self.notes[
+                        f'the stage "{value}" of {count:,} {entity} rows is not declared '
+                        "in [[stages]]"
+                    ] = None
 
 
 def _settle(parts: list[MappedRows]) -> Table:
@@ -261,11 +270,11 @@ def _settle(parts: list[MappedRows]) -> Table:
     return table.take(np.flatnonzero(keep))
 
 
-def _lines(
-    parts: list[MappedRows], part: npt.NDArray[Any], row: npt.NDArray[np.int64]
-) -> str:
-    shown = [(parts[p].tally.frame.shown, int(parts[p].tally.frame.lines[r]))
-             for p, r in zip(part, row, strict=True)]
+def _lines(parts: list[MappedRows], part: npt.NDArray[Any], row: npt.NDArray[np.int64]) -> str:
+    shown = [
+        (parts[p].tally.frame.shown, int(parts[p].tally.frame.lines[r]))
+        for p, r in zip(part, row, strict=True)
+    ]
     return ", ".join(f"line {line} of {file}" for file, line in shown[:5])
 
 
@@ -293,8 +302,11 @@ def _check_unique(name: str, table: Table) -> None:
     twice = np.flatnonzero(~_once(table))
     if len(twice):
         key = ", ".join(str(table[k][twice[0]]) for k in table.entity.key)
-        raise MappingError("", f"two parts of the mapping make the same {name} ({key}); leave "
-                           "one out, or give their ids a prefix with a template")
+        raise MappingError(
+            "",
+            f"two parts of the mapping make the same {name} ({key}); leave "
+            "one out, or give their ids a prefix with a template",
+        )
 
 
 def _stage_table(pipelines: list[Pipeline]) -> Table:
@@ -302,21 +314,21 @@ def _stage_table(pipelines: list[Pipeline]) -> Table:
     for pipeline in pipelines:
         kinds = (("open", pipeline.open), ("won", pipeline.won), ("lost", pipeline.lost))
         for order, (kind, stage) in enumerate(((k, s) for k, ss in kinds for s in ss), 1):
-            rows.append({
-                "pipeline_id": pipeline.pipeline_id,
-                "stage_id": stage.stage_id,
-                "name": stage.name,
-                "sort_order": order,
-                "kind": kind,
-                "default_probability": stage.default_probability,
-                "rotten_after_days": stage.rotten_after_days,
-            })
+            rows.append(
+                {
+                    "pipeline_id": pipeline.pipeline_id,
+                    "stage_id": stage.stage_id,
+                    "name": stage.name,
+                    "sort_order": order,
+                    "kind": kind,
+                    "default_probability": stage.default_probability,
+                    "rotten_after_days": stage.rotten_after_days,
+                }
+            )
     return Table.from_rows(ENTITIES["stage"], rows)
 
 
-def _facts(
-    mapping: Mapping, tables: MappingOf[str, Table], pseudo: list[str]
-) -> SourceFacts:
+def _facts(mapping: Mapping, tables: MappingOf[str, Table], pseudo: list[str]) -> SourceFacts:
     source = mapping.source
     for key, by_entity in (("static", source.static), ("exclude", source.exclude)):
         for entity, names in by_entity.items():

@@ -1,7 +1,7 @@
 """The SQL store: everything an organisation's CRM has told, and what dealcast answered.
 
-SQLite in one file by default, PostgreSQL by URL; both hold the same tables (`data.store.tables`) and
-give back the same `Table`s. One store is one organisation.
+SQLite in one file by default, PostgreSQL by URL; both hold the same tables
+(`data.store.tables`) and give back the same `Table`s. One store is one organisation.
 
 A write is one transaction under the store's one write lock: it is stored whole and durably, or not
 at all, and writers wait for each other instead of failing. Readers see one moment of the store and
@@ -23,7 +23,7 @@ from data.store.connections import Purpose, database_url, open_engine, transacti
 from data.store.issued import ApiKey, IssuedForecast, IssuedScore
 from data.store.statements import read_table
 from data.store.tables import API_KEY, ENTITY_TABLES, StoreError
-from data.store.upsert import ConflictError, Written, write_tables
+from data.store.upsert import Written, write_tables
 
 __all__ = ["Store"]
 

@@ -1,8 +1,9 @@
 """Rows on their way into SQL and back: a `Table`'s columns as tuples of plain values.
 
-A row is a tuple in the order of the SQL table's columns (`data.store.tables`): the entity's fields, the
-bookkeeping, `attributes`, `row_hash`. Going in, every value is checked against what the canonical
-record promises, so that both databases hold the same thing or refuse it in the same words.
+A row is a tuple in the order of the SQL table's columns (`data.store.tables`): the entity's
+fields, the bookkeeping, `attributes`, `row_hash`. Going in, every value is checked against what
+the canonical record promises, so that both databases hold the same thing or refuse it in the same
+words.
 """
 
 from __future__ import annotations

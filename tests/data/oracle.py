@@ -70,6 +70,14 @@ def spells_of(line: list[Event], first: Any = None) -> list[Event]:
     return found
 
 
+def lasting(line: list[Event]) -> list[Event]:
+    """Of the outcomes of one moment, the last one holds."""
+    if not line:
+        return []
+    return [e for e, after in zip(line, [*line[1:], None], strict=True)
+            if after is None or after.at != e.at]  # fmt: skip
+
+
 class Oracle:
     """All deals of some tables."""
 
@@ -156,9 +164,60 @@ class Deal:
         told = self._told()
         kept = _ever_news(in_known_order([(e, n) for e, n, _ in told]))
         precise = {id(e): p for e, _, p in told}
-        own = self._own_closing(kept, precise)
+        own = self._only_the_row_tells(kept)
         numbered = [(e, float(i)) for i, e in enumerate(kept)]
-        return in_known_order([*numbered, (own, math.inf)] if own else numbered)
+        events = in_known_order([*numbered, (own, math.inf)] if own else numbered)
+        found = [(e, float(i)) for i, e in enumerate(events)]
+        for i, event in enumerate(events):
+            if event.value != "open":
+                line = sorted(events[: i + 1], key=lambda e: e.at)
+                place = next(n for n, e in enumerate(line) if e is event)
+                floor = line[place - 1].at if place else -math.inf
+                day = precise.get(id(event), False)
+                at = self._dated(event, floor, day, event.known)
+                found[i] = (Event(at, event.known, event.value), float(i))
+                found += self._corrections(event, events, at, floor, day)
+        return in_known_order(found)
+
+    def _date(self, t: float) -> int | None:
+        """The closing date as known at t."""
+        changes = [c for c in self.changes_of("closed_at") if self.known(c) <= t]
+        changes.sort(key=lambda c: (self.known(c), c["changed_at"]))
+        changes.sort(key=lambda c: c["changed_at"])
+        if changes:
+            text = changes[-1]["new_value"]
+            return None if text is None else _moment(text)
+        return self._first_date()
+
+    def _first_date(self) -> int | None:
+        changes = self.changes_of("closed_at")
+        if not changes:
+            return None if self.row["closed_at"] is None else int(self.row["closed_at"])
+        first = min(changes, key=lambda c: (self.known(c), c["changed_at"]))["old_value"]
+        return None if first is None else _moment(first)
+
+    def _dated(self, event: Event, floor: float, precise: bool, t: int) -> int:
+        date = self._date(t)
+        if date is None or date >= event.at or (precise and event.at - date < DAY):
+            return event.at
+        return int(max(date, floor))
+
+    def _corrections(
+        self, event: Event, events: list[Event], at: int, floor: float, precise: bool
+    ) -> list[tuple[Event, float]]:
+        """The closing moved by later dates, while it is what is known of the deal."""
+        found = []
+        for moment in sorted({self.known(c) for c in self.changes_of("closed_at")}):
+            line = line_of(events, moment)
+            if moment <= event.known or line[-1] is not event:
+                continue
+            anew = self._dated(event, floor, precise, moment)
+            if anew > at:
+                found.append((Event(at, moment, "open"), math.inf))
+            if anew != at:
+                found.append((Event(anew, moment, event.value), math.inf))
+            at = anew
+        return found
 
     def _told(self) -> list[tuple[Event, float, bool]]:
         """(event, number, whether its time is the source's own)."""
@@ -185,36 +244,31 @@ class Deal:
 
     def _closed_before(self, row: Row, outcome: str) -> Event:
         """The closing that the first change ended: on the first closing date there was."""
-        dates = self.changes_of("closed_at")
-        since = self.row["closed_at"]
-        if dates:
-            old = min(dates, key=lambda c: c["changed_at"])["old_value"]
-            since = since if old is None else _moment(old)
+        since = self._first_date()
         since = self.row["created_at"] if since is None else since
+        told = self.known(row)
         at = row["changed_at"] if since is None else min(since, row["changed_at"])
-        known = at if self.known_from is None else max(at, self.known_from)
-        if self.known_from is None:
-            known = known_at(row, "changed_at")
-        return Event(at, min(known, known_at(row, "changed_at")), outcome)
+        return Event(at, told if self.known_from is None else min(max(at, self.known_from), told),
+                     outcome)  # fmt: skip
 
-    def _own_closing(self, told: list[Event], precise: dict[int, bool]) -> Event | None:
-        outcome, at = self.row["outcome"], self.row["closed_at"]
-        if outcome not in CLOSED or at is None:
+    def _only_the_row_tells(self, told: list[Event]) -> Event | None:
+        outcome = self.row["outcome"]
+        last = sorted(told, key=lambda e: e.at)[-1] if told else None
+        if outcome not in CLOSED or (last is not None and last.value == outcome):
+            return None
+        at, since = self._first_date(), -math.inf
+        if at is None:
+            told = sorted(self.known(c) for c in self.changes_of("closed_at"))
+            since = next((t for t in told if self._date(t) is not None), -math.inf)
+            at = self._date(since)
+        if at is None:
             return None
         recorded, assumed = self.row["recorded_at"], self.row["recorded_assumed"] == 1.0
-        known = at if recorded is None or assumed else max(at, recorded)
-        spells = spells_of(sorted(told, key=lambda e: e.at), "open")
-        if not spells:
-            return Event(at, known, outcome)
-        last = spells[-1]
-        if last.value != outcome:
+        known_at = int(max(since, at if recorded is None or assumed else max(at, recorded)))
+        if last is not None:
             at = max(at, last.at)
-            return Event(at, max(at, known, last.known), outcome)
-        if len(spells) > 1:
-            at = max(at, spells[-2].at)
-        if precise[id(last)] and 0 <= last.at - at < DAY:
-            return None
-        return Event(at, max(at, last.known), outcome)
+            known_at = max(known_at, last.known, at)
+        return Event(at, known_at, outcome)
 
     def outcome(self, t: int) -> str:
         line = line_of(self.outcomes, t)
@@ -222,12 +276,11 @@ class Deal:
 
     def closings(self) -> list[tuple[int, int, str, str]]:
         """(happened, known, outcome before, outcome after) of every turn."""
-        found, before, seen = [], "open", []
-        for event in self.outcomes:
-            seen.append(event)
-            newest = sorted(seen, key=lambda e: e.at)[-1]
+        found, before = [], "open"
+        for known in sorted({e.known for e in self.outcomes}):
+            newest = line_of(self.outcomes, known)[-1]
             if newest.value != before:
-                found.append((newest.at, event.known, before, newest.value))
+                found.append((newest.at, known, before, newest.value))
             before = newest.value
         return found
 
@@ -361,7 +414,7 @@ class Deal:
         asked: dict[int, int] = {}
         spells: list[Event] = []
         for moment in sorted(m for m in moments | corrected if m <= t):
-            spells = spells_of(line_of(self.outcomes, moment), "open")
+            spells = spells_of(lasting(line_of(self.outcomes, moment)), "open")
             for spell in spells:
                 if spell.value == "won":
                     asked.setdefault(spell.at, moment)

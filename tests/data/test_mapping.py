@@ -155,9 +155,7 @@ def test_every_row_is_stored_or_refused_with_its_line_and_reason(tmp_path: Path)
 @pytest.mark.parametrize(("rule", "kept"), [("first", 1.0), ("last", 2.0)])
 def test_a_declared_rule_settles_double_keys(tmp_path: Path, rule: str, kept: float) -> None:
     toml = DEALS.replace('entity = "deal"', f'entity = "deal"\n    duplicates = "{rule}"')
-    imported = run(
-        tmp_path, toml, deals="Id,Amount,Created\n1,1,2020-01-01\n1,2,2020-01-01\n"
-    )
+    imported = run(tmp_path, toml, deals="Id,Amount,Created\n1,1,2020-01-01\n1,2,2020-01-01\n")
     assert list(table(imported, "deal")["amount"]) == [kept]
     assert imported.counts[0].duplicates == 1 and not len(imported.rejects)
 
@@ -347,7 +345,11 @@ def test_rest_takes_every_other_column_with_the_kind_its_values_show(tmp_path: P
     imported = run(tmp_path, toml, deals=f"{header}\n1,1,,1.5,,no,010,,n/a\n{numbers}\n")
     attributes = table(imported, "deal").attributes
     assert {k: v[1] for k, v in attributes.items()} == {
-        "total_visits": 2.0, "opt_in": True, "zip": "007", "day": "2020-01-02", "mixed": "2",
+        "total_visits": 2.0,
+        "opt_in": True,
+        "zip": "007",
+        "day": "2020-01-02",
+        "mixed": "2",
     }
     assert any('"Mixed"' in d and '"n/a"' in d for d in imported.decisions)
 
@@ -464,8 +466,12 @@ def test_progress_tells_the_rows_read(tmp_path: Path) -> None:
     (tmp_path / "deals.csv").write_text("Id,Amount,Created\n1,1,\n2,1,\n")
     (tmp_path / "m.toml").write_text(textwrap.dedent(DEALS))
     heard: list[tuple[str, int]] = []
-    read_source(load_mapping(tmp_path / "m.toml"), tmp_path, at=NOW,
-                progress=lambda name, rows: heard.append((name, rows)))
+    read_source(
+        load_mapping(tmp_path / "m.toml"),
+        tmp_path,
+        at=NOW,
+        progress=lambda name, rows: heard.append((name, rows)),
+    )
     assert heard[-1] == ("deals", 2)
 
 
@@ -595,8 +601,10 @@ def test_a_wrong_log_names_the_place(tmp_path: Path, old: str, new: str, told: s
 def test_a_log_of_leads(tmp_path: Path) -> None:
     toml = (
         LOG.replace("[log.deal]", "[log.lead]")
-        .replace('closed_amount = "Value"', "").replace('amount = "Value"', 'industry = "Value"')
-        .replace("won =", "qualified =").replace("lost =", "disqualified =")
+        .replace('closed_amount = "Value"', "")
+        .replace('amount = "Value"', 'industry = "Value"')
+        .replace("won =", "qualified =")
+        .replace("lost =", "disqualified =")
     )
     imported = run(tmp_path, toml, events=EVENTS)
     lead = table(imported, "lead")
@@ -632,7 +640,10 @@ def test_bpic2012_agrees_with_the_published_outcomes(datasets: Path) -> None:
     ours = np.where(deal["outcome"] == "lost", deal["loss_reason"], deal["outcome"])
     assert list(ours) == list(oracle)
     assert dict(pd.Series(ours).value_counts()) == {
-        "declined": 7635, "cancelled": 2807, "won": 2246, "open": 399,
+        "declined": 7635,
+        "cancelled": 2807,
+        "won": 2246,
+        "open": 399,
     }
     when = pd.to_datetime(cases["outcome_time"], utc=True, format="ISO8601").dt.tz_localize(None)
     np.testing.assert_array_equal(deal["closed_at"], when.to_numpy("datetime64[us]"))
@@ -640,9 +651,11 @@ def test_bpic2012_agrees_with_the_published_outcomes(datasets: Path) -> None:
     off = np.abs(deal["created_at"] - entered.to_numpy("datetime64[us]"))
     assert off.max() < np.timedelta64(1, "s")  # the two are the same to the second
     np.testing.assert_array_equal(deal["amount"], cases["amount_requested"].astype(float))
-    for entity, id_, at in (("activity", "deal_id", "occurred_at"),
-                            ("stage_change", "entity_id", "changed_at"),
-                            ("field_change", "entity_id", "changed_at")):
+    for entity, id_, at in (
+        ("activity", "deal_id", "occurred_at"),
+        ("stage_change", "entity_id", "changed_at"),
+        ("field_change", "entity_id", "changed_at"),
+    ):
         events = table(imported, entity)
         closed = pd.Series(deal["closed_at"], index=deal["deal_id"]).loc[events[id_]].to_numpy()
         assert not (events[at] > closed).any(), entity
@@ -725,13 +738,16 @@ def test_the_examples_of_the_reference_import_as_written(tmp_path: Path, name: s
     imported = read_source(load_mapping(tmp_path / "mapping.toml"), tmp_path, at=NOW)
     assert not len(imported.rejects), list(imported.rejects)
     made = {t.entity.name: len(t) for t in imported.tables}
-    assert made == {
-        "first": {"deal": 3, "stage_change": 5, "stage": 2},
-        "dates": {"deal": 3, "stage_change": 7, "stage": 5},
-        "weekly": {"deal": 2, "stage_change": 3, "field_change": 3},
-        "leads": {"lead": 3},
-        "log": {"deal": 2, "stage_change": 3, "activity": 2, "field_change": 1, "stage": 2},
-    }[name]
+    assert (
+        made
+        == {
+            "first": {"deal": 3, "stage_change": 5, "stage": 2},
+            "dates": {"deal": 3, "stage_change": 7, "stage": 5},
+            "weekly": {"deal": 2, "stage_change": 3, "field_change": 3},
+            "leads": {"lead": 3},
+            "log": {"deal": 2, "stage_change": 3, "activity": 2, "field_change": 1, "stage": 2},
+        }[name]
+    )
 
 
 def test_the_reference_names_every_field_and_every_key() -> None:
@@ -771,10 +787,13 @@ def test_snapshots_become_changes(tmp_path: Path) -> None:
 
 
 def test_times_can_be_shifted_and_texts_cut(tmp_path: Path) -> None:
-    toml = DEALS + """
+    toml = (
+        DEALS
+        + """
     closed_at = { shift = "Created", by = "Days", unit = "d" }
     competitor = { column = "Mail", extract = "@(.+)$" }
     """
+    )
     deals = "Id,Amount,Created,Days,Mail\n1,1,2020-01-01,1.5,a@b.c\n2,1,2020-01-01,,x\n3,1,,4,\n"
     imported = run(tmp_path, toml, deals=deals)
     deal = table(imported, "deal")

@@ -143,8 +143,12 @@ def test_what_is_no_time_is_told(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("form", "text"),
-    [("epoch_s", "1577934000"), ("epoch_ms", "1577934000000"), ("excel", "43832.125"),
-     ("%d.%m.%y %Hh", "02.01.20 03h")],
+    [
+        ("epoch_s", "1577934000"),
+        ("epoch_ms", "1577934000000"),
+        ("excel", "43832.125"),
+        ("%d.%m.%y %Hh", "02.01.20 03h"),
+    ],
 )
 def test_declared_forms_of_time(form: str, text: str) -> None:
     parsed = parse("time", text, time_format=form)
@@ -179,8 +183,11 @@ def test_the_kind_that_values_show(texts: list[str | None], kind: str) -> None:
 
 def test_attributes_are_plain_values() -> None:
     for kind, text, value in [
-        ("number", "2", 2.0), ("boolean", "no", False), ("date", "20200102", "2020-01-02"),
+        ("number", "2", 2.0),
+        ("boolean", "no", False),
+        ("date", "20200102", "2020-01-02"),
         ("time", "2020-01-02 03:04:05.5", "2020-01-02T03:04:05.500000Z"),
-        ("list", "a; b;", ["a", "b"]), ("text", "x", "x"),
+        ("list", "a; b;", ["a", "b"]),
+        ("text", "x", "x"),
     ]:
         assert list(as_attribute(parse(kind, text, None), kind)) == [value, None]

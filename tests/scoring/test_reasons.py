@@ -39,7 +39,7 @@ def columns(size: list[float], source: list[int], levels: list[str]) -> dict[str
     }
 
 
-def log_odds(stacked: Any) -> Any:
+def log_odds(stacked: Any, row: Any = None) -> Any:
     """A model with an interaction, reading levels by their text."""
     codes, levels = stacked["source"]
     web = np.array([c >= 0 and levels[c] == "web" for c in codes])

@@ -14,7 +14,7 @@ from data.records import ENTITIES, SourceFacts, Table
 from models.grid import HazardGrid
 from tests.data.messy_crm import DAY, EXPORT, START, Messy
 from tests.data.messy_crm import FACTS as MESSY_FACTS
-from tests.data.oracle import Deal, Oracle, line_of, spells_of
+from tests.data.oracle import Deal, Oracle, lasting, line_of, spells_of
 from tests.data.past_export import CUTOFF, FACTS, as_exported, spoilt_after, synthetic
 from training.examples import (
     Spells,
@@ -40,7 +40,7 @@ def expected_spells(deal: Deal, until: int) -> list[tuple[int, int, int]]:
     """(begin, end, outcome) of the times the deal was open, as known at `until`."""
     if deal.known_from is None or deal.known_from > until:
         return []
-    turns = spells_of(line_of(deal.outcomes, until), "open")
+    turns = spells_of(lasting(line_of(deal.outcomes, until)), "open")
     before = [e for e in turns if e.at < deal.known_from]
     begins = [] if before and before[-1].value != "open" else [deal.known_from]
     begins += [e.at for e in turns if e.value == "open" and e.at > deal.known_from]
