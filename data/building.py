@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.chronicle import Ledger, Plans, Side, first_shown, known_times
+from data.closing_dates import changes_of, date_line, first_dates
 from data.closings import closing_events, first_of_each, stages_that_close
 from data.columns import NEVER, FloatArray, IntArray, codes_in, dictionary, micros, places
 from data.events import Events, group_events
@@ -68,29 +69,18 @@ def _of_side(side: Side, table: Table) -> Table:
 def _gone(table: Table, changes: Table, known_from: IntArray) -> IntArray:
     """Since when each record is known to have left: deleted, or merged into another.
 
-    Where the source only shows that a record was deleted or merged, that was known from when it
-    was first seen so, which is a kept change, or else from when the record was first shown.
+    A deletion that a change told counts from when it was told. Where the source only shows that
+    a record was merged, that is known from the change, or from when the record was first shown.
     """
-    ids = table[table.entity.key[0]]
-    deleted = micros(table["deleted_at"])
+    date, since = first_dates(date_line(table, changes, "deleted_at"))
+    deleted = np.maximum(date, since)
     merged = np.array([m is not None for m in table["merged_into_id"].tolist()], dtype=bool)
-    shown = first_shown(table, known_from)
-    gone = np.minimum(
-        np.maximum(deleted, _told(ids, changes, "deleted_at", -NEVER)),
-        np.where(merged, _told(ids, changes, "merged_into_id", NEVER), NEVER),
-    )
-    return np.where(merged & (gone == NEVER), shown, gone)
-
-
-def _told(ids: npt.NDArray[np.object_], changes: Table, field: str, otherwise: int) -> IntArray:
-    """When the first change of a field was known, by record."""
-    codes, levels = dictionary(changes["field"])
-    kept = changes.take(np.flatnonzero(codes_in(levels, codes, {field})))
-    rows = places(ids, kept["entity_id"])
-    known = known_times(kept)
-    first = np.full(len(ids), NEVER, dtype=np.int64)
-    np.minimum.at(first, rows[rows >= 0], known[rows >= 0])
-    return np.where(first != NEVER, first, otherwise)
+    kept = changes_of(changes, "merged_into_id")
+    rows, known = places(table[table.entity.key[0]], kept["entity_id"]), known_times(kept)
+    told = np.full(len(table), NEVER, dtype=np.int64)
+    np.minimum.at(told, rows[rows >= 0], known[rows >= 0])
+    gone = np.minimum(deleted, np.where(merged, told, NEVER))
+    return np.where(merged & (gone == NEVER), first_shown(table, known_from), gone)
 
 
 def _activities(

@@ -28,7 +28,7 @@ from data.events import Events, group_events, prefixes
 from data.records import Table
 from data.timelines import Changes, Timeline
 
-__all__ = ["ClosingDates", "changes_of"]
+__all__ = ["ClosingDates", "changes_of", "date_line", "first_dates"]
 
 _CLOSED_AT = {"deal": ("closed_at", "closed_at"), "lead": ("qualified_at", "disqualified_at")}
 
@@ -39,9 +39,10 @@ def changes_of(changes: Table, field: str) -> Table:
     return changes.take(np.flatnonzero(codes_in(levels, codes, {field})))
 
 
-def _line(side: Side, table: Table, changes: Table, field: str) -> Timeline:
+def date_line(table: Table, changes: Table, field: str) -> Timeline:
+    """A moment that a row carries, as days since 1970, through time."""
     kept = changes_of(changes, field)
-    rows = places(table[f"{side}_id"], kept["entity_id"])
+    rows = places(table[table.entity.key[0]], kept["entity_id"])
     kept, rows = kept.take(rows >= 0), rows[rows >= 0]
     always = np.full(len(table), -NEVER, dtype=np.int64)
     return Timeline.with_changes(
@@ -52,6 +53,27 @@ def _line(side: Side, table: Table, changes: Table, field: str) -> Timeline:
             kept["old_value"], kept["new_value"],
         ),
     )  # fmt: skip
+
+
+def first_dates(line: Timeline) -> tuple[IntArray, IntArray]:
+    """The first date that each row had, and since when it is known; -NEVER: as long as the row."""
+    date = _moments(line.base.values)
+    since = np.full(len(date), -NEVER, dtype=np.int64)
+    changes = line.changes
+    assert changes is not None
+    # The first change of a date that was missing gives one.
+    for row in np.flatnonzero((date == NEVER) & (np.diff(changes.start) > 0)):
+        known = changes.known_at[changes.start[row] : changes.start[row + 1]]
+        told = _moments(line.at(np.full(len(known), row), known).numbers())
+        given = np.flatnonzero(told != NEVER)
+        if len(given):
+            date[row], since[row] = told[given[0]], known[given[0]]
+    return date, since
+
+
+def _moments(days: FloatArray) -> IntArray:
+    known = ~np.isnan(days)
+    return np.where(known, np.round(np.where(known, days, 0.0) * DAY).astype(np.int64), NEVER)
 
 
 @dataclass(frozen=True)
@@ -70,8 +92,8 @@ class ClosingDates:
     def of(cls, side: Side, table: Table, changes: Table) -> ClosingDates:
         """The dates of all records of one side."""
         won, lost = _CLOSED_AT[side]
-        line = _line(side, table, changes, won)
-        return cls({WON: line, LOST: line if lost == won else _line(side, table, changes, lost)})
+        line = date_line(table, changes, won)
+        return cls({WON: line, LOST: line if lost == won else date_line(table, changes, lost)})
 
     def at(self, rows: IntArray, outcome: IntArray, moments: IntArray) -> IntArray:
         """The dates as known at each moment, int64 microseconds, NEVER for none."""
@@ -82,27 +104,20 @@ class ClosingDates:
         return self._pick(outcome, lambda line: line.base.values[rows])
 
     def first(self, rows: IntArray, outcome: IntArray) -> tuple[IntArray, IntArray]:
-        """The first date that each row had, and since when it is known; -NEVER: with the row."""
-        date = self.base(rows, outcome)
-        since = np.full(len(rows), -NEVER, dtype=np.int64)
-        for i in np.flatnonzero(date == NEVER):
-            changes = self.lines[int(outcome[i])].changes
-            assert changes is not None
-            for place in range(changes.start[rows[i]], changes.start[rows[i] + 1]):
-                moment = changes.known_at[place : place + 1]
-                told = self.at(rows[i : i + 1], outcome[i : i + 1], moment)
-                if told[0] != NEVER:
-                    date[i], since[i] = told[0], moment[0]
-                    break
-        return date, since
+        """The first dates that rows had, and since when they are known."""
+        date, since = first_dates(self.lines[WON])
+        if self.lines[LOST] is not self.lines[WON]:
+            lost = np.flatnonzero(outcome == LOST)
+            date, since = date.copy(), since.copy()
+            date_lost, since_lost = first_dates(self.lines[LOST])
+            date[rows[lost]], since[rows[lost]] = date_lost[rows[lost]], since_lost[rows[lost]]
+        return date[rows], since[rows]
 
     def _pick(self, outcome: IntArray, read: Callable[[Timeline], FloatArray]) -> IntArray:
-        won = read(self.lines[WON])
-        one = self.lines[LOST] is self.lines[WON]
-        days = won if one else np.where(outcome == WON, won, read(self.lines[LOST]))
-        known = ~np.isnan(days)
-        found = np.round(np.where(known, days, 0.0) * DAY).astype(np.int64)
-        return np.where(known, found, NEVER)
+        days = read(self.lines[WON])
+        if self.lines[LOST] is not self.lines[WON]:
+            days = np.where(outcome == WON, days, read(self.lines[LOST]))
+        return _moments(days)
 
     def applied(self, told: Events, precise: BoolArray) -> Events:
         """The events, each closing at its date as known when it was told, then as corrected.

@@ -110,7 +110,7 @@ def _walk(ledger: Ledger, row: int, corrected: list[int], found: _Entries) -> No
     asked: dict[int, int] = {}  # by moment of closing, whose knowledge its amount is
     for moment in sorted({*spells_at, *corrected}):
         spells = spells_at.get(moment, spells)
-        if spells and spells[-1][1] == WON and moment in corrected:
+        if spells and spells[-1][1] == WON:  # what ended keeps the amount it had
             asked[spells[-1][0]] = moment
         now = _entries_of(spells, asked, moment)
         for key, win in shown.items():

@@ -16,6 +16,7 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from models.calibration import (
     Calibrator,
@@ -439,7 +440,9 @@ def _fit_logistic(rows: _Rows, inputs: npt.NDArray[np.intp], c: float) -> _Logis
     # The same optimum either way; Newton takes a tenth of the time until its Hessian grows large.
     solver = "newton-cholesky" if columns.sum() <= _NEWTON_COLUMNS else "lbfgs"
     model = LogisticRegression(C=c, solver=solver, max_iter=2000, tol=1e-6)
-    model.fit(rows.linear[:, columns], rows.y, sample_weight=rows.w)
+    # One thread, as in `models.deal_arms`: more stall on a busy machine.
+    with threadpool_limits(limits=1, user_api="blas"):
+        model.fit(rows.linear[:, columns], rows.y, sample_weight=rows.w)
     coef[columns] = model.coef_[0]
     return _Logistic(float(model.intercept_[0]), coef, sources)
 

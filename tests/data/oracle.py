@@ -136,16 +136,17 @@ class Deal:
 
     @cached_property
     def gone(self) -> int | None:
-        told = []
-        deleted, merged = self.first_told("deleted_at"), self.first_told("merged_into_id")
-        if self.row["deleted_at"] is not None:
-            told.append(max(self.row["deleted_at"], deleted or self.row["deleted_at"]))
+        told: list[int | None] = []
+        merged = self.first_told("merged_into_id")
+        date, since = self._first_given("deleted_at")
+        if date is not None:
+            told.append(date if since is None else max(date, since))
         if self.row["merged_into_id"] is not None:
             if merged is not None:
                 told.append(merged)
             elif not told:
                 told.append(self.shown)
-        return min(told, default=None)
+        return min((t for t in told if t is not None), default=None)
 
     def first_told(self, field: str) -> int | None:
         return min((known_at(c, "changed_at") for c in self.changes_of(field)), default=None)
@@ -179,20 +180,31 @@ class Deal:
                 found += self._corrections(event, events, at, floor, day)
         return in_known_order(found)
 
-    def _date(self, t: float) -> int | None:
-        """The closing date as known at t."""
-        changes = [c for c in self.changes_of("closed_at") if self.known(c) <= t]
+    def _first_given(self, field: str) -> tuple[int | None, int | None]:
+        """The first date that a row had, and since when it is known (None: with the row)."""
+        base = self._first_date(field)
+        if base is not None:
+            return base, None
+        for t in sorted(self.known(c) for c in self.changes_of(field)):
+            date = self._date(t, field)
+            if date is not None:
+                return date, t
+        return None, None
+
+    def _date(self, t: int, field: str = "closed_at") -> int | None:
+        """A date of the row as known at t."""
+        changes = [c for c in self.changes_of(field) if self.known(c) <= t]
         changes.sort(key=lambda c: (self.known(c), c["changed_at"]))
         changes.sort(key=lambda c: c["changed_at"])
         if changes:
             text = changes[-1]["new_value"]
             return None if text is None else _moment(text)
-        return self._first_date()
+        return self._first_date(field)
 
-    def _first_date(self) -> int | None:
-        changes = self.changes_of("closed_at")
+    def _first_date(self, field: str) -> int | None:
+        changes = self.changes_of(field)
         if not changes:
-            return None if self.row["closed_at"] is None else int(self.row["closed_at"])
+            return None if self.row[field] is None else int(self.row[field])
         first = min(changes, key=lambda c: (self.known(c), c["changed_at"]))["old_value"]
         return None if first is None else _moment(first)
 
@@ -244,7 +256,7 @@ class Deal:
 
     def _closed_before(self, row: Row, outcome: str) -> Event:
         """The closing that the first change ended: on the first closing date there was."""
-        since = self._first_date()
+        since = self._first_date("closed_at")
         since = self.row["created_at"] if since is None else since
         told = self.known(row)
         at = row["changed_at"] if since is None else min(since, row["changed_at"])
@@ -256,15 +268,12 @@ class Deal:
         last = sorted(told, key=lambda e: e.at)[-1] if told else None
         if outcome not in CLOSED or (last is not None and last.value == outcome):
             return None
-        at, since = self._first_date(), -math.inf
-        if at is None:
-            told = sorted(self.known(c) for c in self.changes_of("closed_at"))
-            since = next((t for t in told if self._date(t) is not None), -math.inf)
-            at = self._date(since)
+        at, since = self._first_given("closed_at")
         if at is None:
             return None
         recorded, assumed = self.row["recorded_at"], self.row["recorded_assumed"] == 1.0
-        known_at = int(max(since, at if recorded is None or assumed else max(at, recorded)))
+        known_at = at if recorded is None or assumed else max(at, recorded)
+        known_at = known_at if since is None else max(since, known_at)
         if last is not None:
             at = max(at, last.at)
             known_at = max(known_at, last.known, at)
@@ -418,7 +427,7 @@ class Deal:
             for spell in spells:
                 if spell.value == "won":
                     asked.setdefault(spell.at, moment)
-            if spells and spells[-1].value == "won" and moment in corrected:
+            if spells and spells[-1].value == "won":
                 asked[spells[-1].at] = moment
         found = []
         for i, spell in enumerate(spells):
