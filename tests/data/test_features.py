@@ -367,7 +367,7 @@ def test_a_feature_is_declared_once_it_has_a_value_and_not_before(
 def test_a_plan_counts_from_when_its_due_time_was_seen_until_it_is_done() -> None:
     rows = [
         # Moved on 10 January: where it stood before is not kept.
-        {"activity_id": "1", "deal_id": "D2", "due_at": "2025-01-20T00:00:00Z",
+        {"activity_id": "1", "deal_id": "D2", "due_at": "2025-01-14T00:00:00Z",
          "recorded_at": "2025-01-02T00:00:00Z", "seen_at": "2025-01-10T00:00:00Z"},
         {"activity_id": "2", "deal_id": "D2", "due_at": "2025-01-16T00:00:00Z",
          "recorded_at": "2025-01-02T00:00:00Z", "occurred_at": "2025-01-12T00:00:00Z"},
@@ -377,8 +377,8 @@ def test_a_plan_counts_from_when_its_due_time_was_seen_until_it_is_done() -> Non
         {"deal": bare_deals(), "activity": Table.from_rows(ENTITIES["activity"], rows)}
     )
     planned = [Feature("days_to_next_planned", "number", "days", "")]
-    days = {"2025-01-01": 29.0, "2025-01-03": 13.0, "2025-01-11": 5.0, "2025-01-12": 8.0,
-            "2025-01-20": 10.0}  # fmt: skip
+    days = {"2025-01-01": 29.0, "2025-01-03": 13.0, "2025-01-11": 3.0, "2025-01-13": 1.0,
+            "2025-01-14": 16.0}  # fmt: skip
     for day, ahead in days.items():
         columns = compute(at_moments(history, "deal", ["D2"], [_us(day)]), planned)
         assert columns["days_to_next_planned"].tolist() == [ahead], day
