@@ -18,7 +18,7 @@ from data.pipeline import FiscalCalendar
 from data.records import parse_time
 from data.store import Store
 from models import bundle as files
-from models.registry import Registry
+from models.registry import Registry, Version
 from scoring.bundles import DealBundle, LeadBundle, bundle_of
 from serving.settings import Settings, load_settings
 from training.examples import lead_horizon
@@ -120,8 +120,9 @@ class Doors:
     ) -> Bundle:
         """The model that may answer for a moment.
 
-        A past moment is answered by the newest model that knew nothing later; with `retrain` by
-        one trained as of then; with `hindsight` by the champion, whatever it knows.
+        A moment is answered by the champion where that knew nothing later, else by the newest
+        model that did not; with `retrain` by one trained as of then; with `hindsight` by the
+        champion, whatever it knows.
 
         Raises
         ------
@@ -136,26 +137,35 @@ class Doors:
                 return fit_deals(self.history, until, self.recipe())
             horizon = lead_horizon(self.history, until)
             return fit_leads(self.history, until, horizon, self.recipe())
-        champion = self.registry.champion(kind)
-        if champion is None:
-            raise UsageError(f"there is no {kind} model yet; run `dealcast train {kind}`")
-        version = champion
-        if not hindsight:
-            through = str(as_of.astype("datetime64[s]")) + "Z"
-            known = self.registry.newest_trained_through(kind, through)
-            if known is None:
-                raise UsageError(
-                    f"no {kind} model was trained on what was known by {through} alone; add "
-                    "--retrain to train one, or --hindsight to let the champion answer, which "
-                    f"knows the time until {champion.trained_through}"
-                )
-            # The champion speaks for any moment it did not look past.
-            version = champion if champion.trained_through <= through else known
+        version = self._version_at(kind, as_of, hindsight)
+        if "champion" not in version.aliases:
+            say(
+                f"note: {version.name} version {version.version} answers, which is not the "
+                f"champion (its gate: {version.tags.get('gate', 'not known')})"
+            )
         key = f"{version.name} {version.version}"
         if key not in self._loaded:
             found = bundle_of(files.load(self.registry.folder(version)))
             self._loaded[key] = found.versioned(version.version)
         return self._loaded[key]
+
+    def _version_at(self, kind: Kind, as_of: np.datetime64, hindsight: bool) -> Version:
+        """The champion if it did not look past the moment, else the newest that did not."""
+        champion = self.registry.champion(kind)
+        if hindsight and champion is not None:
+            return champion
+        through = str(as_of.astype("datetime64[s]")) + "Z"
+        if champion is not None and champion.trained_through <= through:
+            return champion
+        known = self.registry.newest_trained_through(kind, through)
+        if known is not None:
+            return known
+        if champion is None and not self.registry.versions(kind):
+            raise UsageError(f"there is no {kind} model yet; run `dealcast train {kind}`")
+        raise UsageError(
+            f"no {kind} model was trained on what was known by {through} alone; add --retrain to "
+            "train one, or --hindsight to let the champion answer, which knows later times"
+        )
 
     def origins(
         self, first: str | None, last: str | None, every: int, horizon: float
