@@ -39,7 +39,7 @@ check: install ## everything that CI runs: style, types, import contracts, tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest $(ARGS)
 
-benchmarks: install ## run every published comparison and print its table
+benchmarks: install ## run every published comparison; writes docs/benchmarks.md and .json
 	@for script in benchmarks/[!_]*.py; do \
 	  [ -e "$$script" ] || { echo "No scripts in benchmarks/."; exit 1; }; \
 	  echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; \

@@ -1,25 +1,20 @@
 """The main job, measured: deal model and forecast beside their baselines.
 
 On the synthetic CRM always, and on BPIC 2012 and Maven where DEALCAST_DATASETS names the folder
-that has them. Prints Markdown tables; `--output FILE` writes them. Figures depend on the seeds
-named below and on the versions of the libraries, which are printed too.
+that has them.
 """
 
 from __future__ import annotations
 
-import argparse
-import datetime as dt
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
+from _public import datasets, read_public
+from _published import Row, publish
 
 from data.history import History
-from data.mapping import load_mapping, read_source
 from data.pipeline import FiscalCalendar
 from data.synthetic import make_history
 from training.backtest import Issued, backtest, summary
@@ -28,7 +23,6 @@ from training.fitting import Recipe
 from training.run import train_deals
 
 RECIPE = Recipe(FiscalCalendar(), seed=0, threads=2)
-EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 @dataclass(frozen=True)
@@ -55,15 +49,14 @@ def worlds() -> list[World]:
             [7.0, 28.0, 91.0],
         )
     ]
-    folder = os.environ.get("DEALCAST_DATASETS")
+    folder = datasets()
     if folder is None:
-        print("DEALCAST_DATASETS is not set: BPIC 2012 and Maven are left out\n")
         return found
     first = np.datetime64("2011-12-05", "us")
     found.append(
         World(
             "BPIC 2012",
-            _read("bpic2012", Path(folder)),
+            read_public("bpic2012", folder),
             np.datetime64("2012-01-15", "us"),
             [first + np.timedelta64(d, "D") for d in range(71) if d % 7 in (0, 3)],
             [7.0, 14.0, 28.0],
@@ -75,20 +68,13 @@ def worlds() -> list[World]:
     found.append(
         World(
             "Maven CRM",
-            _read("maven_crm", Path(folder)),
+            read_public("maven_crm", folder),
             np.datetime64("2017-12-31", "us"),
             [m.start for m in months],
             [30.0, 91.0],
         )
     )
     return found
-
-
-def _read(name: str, folder: Path) -> History:
-    source = read_source(
-        load_mapping(EXAMPLES / f"{name}.toml"), folder / name, at=np.datetime64("2026-01-01", "us")
-    )
-    return History({t.entity.name: t for t in source.tables}, [source.facts])
 
 
 def model_table(evaluation: Evaluation) -> list[str]:
@@ -136,31 +122,45 @@ def forecast_table(issued: Sequence[Issued], origins: int) -> list[str]:
     return lines
 
 
-def measure() -> list[str]:
-    """All tables, as lines of Markdown."""
-    libraries = ", ".join(f"{n} {version(n)}" for n in ("numpy", "scikit-learn", "lightgbm"))
-    today = dt.datetime.now(dt.UTC).date()
-    lines = ["# The main job, measured", "", f"{today}, {libraries}; seed {RECIPE.seed}."]
-    for world in worlds():
-        print(f"{world.name} ...", file=sys.stderr)
-        lines += ["", f"## {world.name}", ""]
-        run = train_deals(world.history, world.train_at, RECIPE)
-        if run.evaluation is not None:
-            lines += [*model_table(run.evaluation), ""]
-        issued = backtest(world.history, world.origins, world.horizons, RECIPE, jobs=2)
-        lines += forecast_table(issued, len(world.origins))
-    return lines
+def model_rows(world: World, evaluation: Evaluation) -> list[Row]:
+    """The deal model's figures beside those of the better baseline."""
+    served, *others = evaluation.arms
+    return [
+        Row(
+            f"{world.name}: {evaluation.what}", metric, served[key], min(a[key] for a in others),
+            "the better of the table and the stage rate, same run", evaluation.n,
+        )
+        for metric, key in (("log loss", "log_loss"), ("Brier", "brier"))
+    ]  # fmt: skip
+
+
+def forecast_rows(world: World, issued: Sequence[Issued]) -> list[Row]:
+    """The forecast's CRPS over all horizons beside that of the best naive method."""
+    every = {r["method"]: r for r in summary(issued) if r["horizon"] is None}
+    ours = every.pop("dealcast")
+    return [
+        Row(
+            f"{world.name}: forecast, all horizons", "CRPS / mean actual", ours["crps"],
+            min(r["crps"] for r in every.values()), "the best naive method, same run", ours["n"],
+        )
+    ]  # fmt: skip
 
 
 def main() -> None:
-    """Print the tables, and write them where asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, help="also write the tables to this file")
-    output = parser.parse_args().output
-    text = "\n".join(measure()) + "\n"
-    print(text)
-    if output is not None:
-        output.write_text(text, encoding="utf-8")
+    """Measure every world."""
+    lines: list[str] = []
+    rows: list[Row] = []
+    for world in worlds():
+        print(f"{world.name} ...", file=sys.stderr)
+        lines += [f"### {world.name}", ""]
+        run = train_deals(world.history, world.train_at, RECIPE)
+        if run.evaluation is not None:
+            lines += [*model_table(run.evaluation), ""]
+            rows += model_rows(world, run.evaluation)
+        issued = backtest(world.history, world.origins, world.horizons, RECIPE, jobs=2)
+        lines += [*forecast_table(issued, len(world.origins)), ""]
+        rows += forecast_rows(world, issued)
+    publish(__file__, "The main job", lines, rows, seed=RECIPE.seed)
 
 
 if __name__ == "__main__":
