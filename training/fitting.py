@@ -24,6 +24,7 @@ from models.lead import LeadModel
 from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
 from scoring.forecast import GROUPINGS, group_of
 from scoring.simulation import ShockLaw
+from training.bulk import spread_bulk_losses
 from training.examples import deal_rows, durations, lead_rows, open_spells
 
 __all__ = ["Recipe", "TrainingError", "fit_deals", "fit_leads", "stage_rates"]
@@ -99,6 +100,7 @@ def fit_deals(
     )  # fmt: skip
     if len(rows) == 0:
         raise TrainingError(f"no deal was open at any midnight before {_iso(until)}")
+    rows = spread_bulk_losses(rows, snapshot, recipe.seed)
     model = like.model if like is not None else DealModel.fit(
         rows, grid, stage_prior={s: r["prior_rate"] for s, r in rates.items()},
         span=float(snapshot.at.max() - snapshot.at.min()) / DAY,
