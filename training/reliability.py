@@ -24,7 +24,7 @@ Rows = npt.NDArray[np.int64]
 Categories = tuple[IntArray, ObjectArray]
 
 _RECORDS_A_BAND, _MOST_BANDS = 40, 6
-_MOST_PARTS = 12
+_MOST_PARTS, _LEAST_RECORDS = 12, 10
 OTHERS, UNKNOWN = "all others", "not known"
 
 # What managers ask for first; then whatever else says who or what a record is, as declared.
@@ -72,24 +72,26 @@ def level_split(
 ) -> Split:
     """Part the landmarks by a category: in `order`, else the largest first.
 
-    Levels beyond the twelfth, by size, are told together; so are those not in `order`.
+    Without an order, levels of fewer than ten records and those beyond the twelfth are told
+    together; with one, those not in it.
     """
     codes, levels = column
-    names = np.array([*(str(level) for level in levels), UNKNOWN], dtype=object)[codes]
-    found, count = np.unique(names.astype(str), return_counts=True)
-    ranked = [str(name) for name in found[np.argsort(-count, kind="stable")]]
-    shown = ranked[:_MOST_PARTS]
-    if order is not None:
-        shown = [name for name in order if name in shown]
-    shown = [name for name in shown if name != UNKNOWN]
-    group = {name: name for name in (*shown, UNKNOWN)}
-    told = np.array([group.get(str(name), OTHERS) for name in names], dtype=object)
-    parts = [
-        _part(name, np.flatnonzero(told == name), p, y, record)
-        for name in (*shown, OTHERS, UNKNOWN)
-        if (told == name).any()
-    ]
-    return Split(by, tuple(parts))
+    place: dict[str, npt.NDArray[np.intp]] = {
+        str(level): np.flatnonzero(codes == code)
+        for code, level in enumerate(levels)
+        if (codes == code).any()
+    }
+    if order is None:
+        ranked = sorted(place, key=lambda name: -len(place[name]))
+        enough = [n for n in ranked if len(np.unique(record[place[n]])) >= _LEAST_RECORDS]
+        shown = enough[:_MOST_PARTS]
+    else:
+        shown = [name for name in order if name in place]
+    rest = [rows for name, rows in place.items() if name not in shown]
+    groups = [(name, place[name]) for name in shown]
+    groups += [(OTHERS, np.concatenate(rest))] if rest else []
+    groups += [(UNKNOWN, np.flatnonzero(codes < 0))]
+    return Split(by, tuple(_part(n, rows, p, y, record) for n, rows in groups if len(rows)))
 
 
 def grade_split(p: FloatArray, y: FloatArray, record: Rows) -> Split:

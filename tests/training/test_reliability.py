@@ -10,7 +10,6 @@ import pytest
 
 from training.reliability import grade_split, level_split, segments
 
-
 LEAD_SOURCE = ["lead source", "full"]
 
 
@@ -34,11 +33,14 @@ def test_parts_come_in_order_then_what_is_left() -> None:
 
 
 def test_rare_levels_are_told_together() -> None:
-    names: list[str | None] = [f"s{i:02}" for i in range(20) for _ in range(20 - i)]
+    names: list[str | None] = [f"s{i:02}" for i in range(20) for _ in range(30 - i)]
     split = level_split("source", column(names), *flat(len(names)))
     assert [part.name for part in split.parts[:2]] == ["s00", "s01"]
     assert len(split.parts) == 13 and split.parts[-1].name == "all others"
-    assert split.parts[-1].n == sum(range(1, 9))
+    assert split.parts[-1].n == sum(range(11, 19))
+    source = column(["web"] * 30 + ["fair"] * 20 + ["radio"] * 9)
+    few = level_split("source", source, *flat(59)[:2], np.r_[np.arange(30), np.arange(29) // 5])
+    assert [(part.name, part.records) for part in few.parts] == [("web", 30), ("all others", 6)]
 
 
 def test_bands_are_shown_where_records_are_enough() -> None:
