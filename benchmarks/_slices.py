@@ -141,16 +141,31 @@ def later_leads(name: str, title: str, share: float = 0.8) -> Later | None:
 
 
 def arm_figures(p: FloatArray, later: Later) -> dict[str, Any]:
-    """Log loss, Brier, AUC, mean error and the calibration line of one arm."""
-    line = measures.calibration_slope_intercept(p, later.y, groups=later.record)
+    """Log loss, Brier, AUC, mean p and the calibration slope of one arm.
+
+    `log loss interval` and `Brier interval` are of 95 %, each record counted once.
+    """
+    y, q = later.y, np.clip(p, 1e-15, 1 - 1e-15)
+    line = measures.calibration_slope_intercept(p, y, groups=later.record)
     return {
-        "log loss": measures.log_loss(p, later.y),
-        "Brier": measures.brier(p, later.y),
-        "AUC": measures.auc(p, later.y),
+        "log loss": measures.log_loss(p, y),
+        "log loss interval": _interval(-(y * np.log(q) + (1 - y) * np.log1p(-q)), later.record),
+        "Brier": measures.brier(p, y),
+        "Brier interval": _interval((p - y) ** 2, later.record),
+        "AUC": measures.auc(p, y),
+        "AUC interval": None,
         "mean p": float(p.mean()),
         "slope": line.slope,
         "slope error": line.slope_error,
     }
+
+
+def _interval(values: FloatArray, record: IntArray) -> tuple[float, float]:
+    """95 % interval of a mean over landmarks, clustered by record."""
+    mean = float(values.mean())
+    _, place = np.unique(record, return_inverse=True)
+    half = 1.96 * float(np.sqrt((np.bincount(place, values - mean) ** 2).sum())) / len(values)
+    return mean - half, mean + half
 
 
 def micros(moment: str) -> int:

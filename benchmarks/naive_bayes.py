@@ -151,7 +151,7 @@ def section(later: Later, fields: Sequence[str]) -> tuple[list[str], list[Row]]:
     ]  # fmt: skip
     rows = [
         Row(f"{later.name}: {name}", metric, f[metric], figures["naive Bayes as of"][metric],
-            SOURCE, len(later.y))
+            SOURCE, len(later.y), f[f"{metric} interval"])
         for name, f in figures.items()
         for metric in ("log loss", "Brier", "AUC")
     ]  # fmt: skip
