@@ -45,6 +45,7 @@ __all__ = [
 FloatArray = npt.NDArray[np.float64]
 
 _TINY = 1e-15
+_ALIKE_GROUPS = 10.0
 
 
 class MeasureError(ValueError):
@@ -88,12 +89,14 @@ class Coverage(NamedTuple):
 class ReliabilityBin:
     """One bin of a reliability table: predictions in [low, high], and what happened.
 
-    `band_low` and `band_high` hold the Jeffreys interval of `observed`.
+    `n` rows of `records` distinct groups. `band_low` and `band_high` hold the Jeffreys interval of
+    `observed`, from as many rows as the groups are worth.
     """
 
     low: float
     high: float
     n: int
+    records: int
     predicted: float
     observed: float
     band_low: float
@@ -448,32 +451,80 @@ def alift(p: npt.ArrayLike, y: npt.ArrayLike) -> float:
 
 
 def reliability_table(
-    p: npt.ArrayLike, y: npt.ArrayLike, bins: int = 10, confidence: float = 0.9
+    p: npt.ArrayLike,
+    y: npt.ArrayLike,
+    bins: int = 10,
+    confidence: float = 0.9,
+    *,
+    groups: npt.ArrayLike | None = None,
+    edges: npt.ArrayLike | None = None,
 ) -> tuple[ReliabilityBin, ...]:
     """Predicted against observed, in up to `bins` bins of about equal count.
 
     Equal predictions are never parted, so there may be fewer bins.
+
+    Parameters
+    ----------
+    p, y : array_like of shape (n,)
+        As for `log_loss`.
+    groups : array_like of shape (n,), optional
+        Rows of one group (many landmarks of one deal) are one experience: n rows of a bin count as
+        n / (1 + r (s - 1)), with s the mean size of a row's group in the bin and r how alike rows
+        of one group end (the design effect; Kish, 1965). Each row its own group without.
+    edges : array_like, optional
+        Increasing limits between bins, each belonging to the bin above; instead of equal counts.
     """
     p, y, _ = _binary(p, y, None)
-    tops = np.unique(np.quantile(p, np.arange(1, bins + 1) / bins, method="inverted_cdf"))
-    at = np.searchsorted(tops, p, "left")
+    own = np.arange(len(y)) if groups is None else np.asarray(groups)
+    if own.shape != y.shape:
+        raise MeasureError(f"groups has shape {own.shape}, y {y.shape}; give one per row")
+    _, group = np.unique(own, return_inverse=True)
+    if edges is None:
+        tops = np.unique(np.quantile(p, np.arange(1, bins + 1) / bins, method="inverted_cdf"))
+        at = np.searchsorted(tops, p, "left")
+    else:
+        at = np.searchsorted(np.asarray(edges, dtype=np.float64), p, "right")
+    alike = _likeness(y, at, group)
     table = []
     for b in np.unique(at):
         inside = at == b
-        n, hits = int(inside.sum()), float(y[inside].sum())
-        low, high = jeffreys_interval(hits, n, confidence)
+        n, rate = int(inside.sum()), float(y[inside].mean())
+        sizes = np.unique(group[inside], return_counts=True)[1]
+        worth = n / (1 + alike * (float((sizes**2).sum()) / n - 1))
+        low, high = jeffreys_interval(rate * worth, worth, confidence)
         table.append(
             ReliabilityBin(
                 low=float(p[inside].min()),
                 high=float(p[inside].max()),
                 n=n,
+                records=len(sizes),
                 predicted=float(p[inside].mean()),
-                observed=hits / n,
+                observed=rate,
                 band_low=low,
                 band_high=high,
             )
         )
     return tuple(table)
+
+
+def _likeness(y: FloatArray, at: npt.NDArray[np.intp], group: npt.NDArray[np.intp]) -> float:
+    """How alike rows of one group and bin end: 0 as strangers, 1 always alike.
+
+    The mean product of two rows' deviations from the rate of their bin, over its variance, pooled
+    over the bins. As if 10 groups had been seen whose rows always end alike: from few groups one
+    cannot tell, and the band should then be too wide rather than too narrow.
+    """
+    _, cell = np.unique(at * (group.max() + 1) + group, return_inverse=True)
+    _, bin_of = np.unique(at, return_inverse=True)
+    rate = np.bincount(bin_of, y) / np.bincount(bin_of)
+    away, variance = y - rate[bin_of], (rate * (1 - rate))[bin_of]
+    size = np.bincount(cell)
+    products = np.bincount(cell, away) ** 2 - np.bincount(cell, away**2)
+    expected = (size - 1) * np.bincount(cell, variance)
+    paired = np.unique(group[size[cell] > 1])
+    total = float(expected.sum())
+    found = float(np.clip(products.sum() / total, 0.0, 1.0)) if total > 0 else 1.0
+    return (len(paired) * found + _ALIKE_GROUPS) / (len(paired) + _ALIKE_GROUPS)
 
 
 def wape(predicted: npt.ArrayLike, actual: npt.ArrayLike) -> float:

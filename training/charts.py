@@ -156,9 +156,11 @@ def fan_chart(issued: Sequence[Issued], currency: str = "") -> FanChart:
     )  # fmt: skip
 
 
-def reliability_chart(bands: Sequence[Mapping[str, Any]]) -> ReliabilityChart:
-    """Place the bands of a reliability table (shares, 0-1)."""
-    frame = Frame(430, 400, 60, 404, 12, 350)
+def reliability_chart(
+    bands: Sequence[Mapping[str, Any]], name: str = "", *, small: bool = False
+) -> ReliabilityChart:
+    """Place the bands of a reliability table (shares, 0-1); `small` to stand among others."""
+    frame = Frame(236, 214, 50, 212, 10, 182) if small else Frame(430, 400, 60, 404, 12, 350)
 
     def across(share: float) -> float:
         return round(frame.left + share * (frame.right - frame.left), 1)
@@ -171,17 +173,18 @@ def reliability_chart(bands: Sequence[Mapping[str, Any]]) -> ReliabilityChart:
             across(b["predicted"]), up(b["observed"]), (up(b["band_high"]), up(b["band_low"])),
             f"said {wording.percent(b['predicted'])}, happened {wording.percent(b['observed'])} "
             f"(90 % range {wording.percent(b['band_low'])} to {wording.percent(b['band_high'])}), "
-            f"{wording.count(b['n'])} landmarks",
+            f"{wording.count(b['n'])} landmarks of {wording.count(b['records'])} records",
         )
         for b in bands
     )  # fmt: skip
-    shares = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    shares = (0.0, 0.5, 1.0) if small else (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     labels = [wording.percent(s, 2) for s in shares]
     return ReliabilityChart(
         frame, dots,
         tuple(Tick(across(s), t) for s, t in zip(shares, labels, strict=True)),
         tuple(Tick(up(s), t) for s, t in zip(shares, labels, strict=True)),
-        f"What the model said against what happened, in {len(dots)} bands of probability",
+        f"{name + ': w' if name else 'W'}hat the model said against what happened, in {len(dots)} "
+        "bands of probability",
     )  # fmt: skip
 
 

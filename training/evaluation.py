@@ -13,9 +13,11 @@ from data.history import WON, History
 from data.timelines import DAY
 from models import measures
 from models.deal import DealRows
+from models.encoding import Columns
 from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
 from training.examples import deal_rows
+from training.reliability import Split, grade_split, level_split, segments
 
 __all__ = ["Evaluation", "evaluate_deals", "evaluate_leads", "plain"]
 
@@ -40,13 +42,16 @@ class Evaluation:
     base_rate : float
     arms : list of dict
         For each arm: name, log_loss, brier, auc, calibration slope and intercept with standard
-        errors clustered by record, mean probability; `lead` is how much more log loss it has than
-        the served model, `lead_error` that difference's standard error, clustered by record. The
-        served model first.
+        errors clustered by record, mean probability and how much it is above the rate
+        (`mean_error`); `lead` is how much more log loss it has than the served model. With `_error`
+        behind the name: the standard error, clustered by record. The served model first.
     reliability : list of dict
-        Bands of the served probability: mean probability, observed rate, its range, n.
+        Bands of the served probability: mean probability, observed rate, its range, n, records.
     levels : list of dict
         Predicted / actual by lead time: days, count, value.
+    splits : list of dict
+        The served probability by stage (deals), by segment and by grade: `by`, and `parts` with
+        name, n, records, predicted, observed, its range, and finer `bands`.
     """
 
     what: str
@@ -59,6 +64,7 @@ class Evaluation:
     arms: list[dict[str, Any]]
     reliability: list[dict[str, Any]]
     levels: list[dict[str, Any]] = field(default_factory=list)
+    splits: list[dict[str, Any]] = field(default_factory=list)
 
     def arm(self, name: str) -> dict[str, Any]:
         """The figures of one arm."""
@@ -96,29 +102,45 @@ def evaluate_deals(
         ),
         "stage rate": _stage_rate(bundle, rows),
     }
+    stage = rows.columns["stage"]
+    assert isinstance(stage, tuple)
+    order = list(bundle.stage_rates)
+    by_stage = level_split("stage", stage, p["served"], y, rows.deal, order)
     return Evaluation(
         f"P(won within {horizon:g} days) of open deals",
         _iso(start), _iso(stop), len(rows), len(np.unique(rows.deal)), int(y.sum()),
         float(y.mean()),
         [_arm(name, values, p["served"], y, rows.deal) for name, values in p.items()],
-        plain(measures.reliability_table(p["served"], y)),
+        plain(measures.reliability_table(p["served"], y, groups=rows.deal)),
         _levels(rows, curve, np.nan_to_num(snapshot.amount)),
+        plain([by_stage, *_splits(p["served"], y, rows.deal, rows.columns)]),
     )  # fmt: skip
 
 
 def evaluate_leads(
     p: Mapping[str, FloatArray], y: FloatArray, lead: npt.NDArray[np.int64], start: int, stop: int,
-    what: str,
+    what: str, columns: Columns | None = None,
 ) -> Evaluation | None:  # fmt: skip
-    """Judge lead probabilities by arm, the served one first; None where one outcome is missing."""
+    """Judge lead probabilities by arm, the served one first; None where one outcome is missing.
+
+    `columns` are the features at the landmarks, for reliability by segment.
+    """
     if len(y) == 0 or y.min() == y.max():
         return None
     served = next(iter(p.values()))
     return Evaluation(
         what, _iso(start), _iso(stop), len(y), len(np.unique(lead)), int(y.sum()), float(y.mean()),
         [_arm(name, values, served, y, lead) for name, values in p.items()],
-        plain(measures.reliability_table(served, y)),
+        plain(measures.reliability_table(served, y, groups=lead)),
+        splits=plain(_splits(served, y, lead, columns or {})),
     )  # fmt: skip
+
+
+def _splits(
+    p: FloatArray, y: FloatArray, record: npt.NDArray[np.int64], columns: Columns
+) -> list[Split]:
+    by_segment = [level_split(by, c, p, y, record) for by, c in segments(columns).items()]
+    return [grade_split(p, y, record), *by_segment]
 
 
 def _arm(
@@ -126,28 +148,30 @@ def _arm(
 ) -> dict[str, Any]:
     p = np.clip(p, _TINY, 1 - _TINY)
     line = measures.calibration_slope_intercept(p, y, groups=record)
-    lead, error = _lead(p, np.clip(served, _TINY, 1 - _TINY), y, record)
+    served = np.clip(served, _TINY, 1 - _TINY)
+    more = y * np.log(served / p) + (1 - y) * np.log((1 - served) / (1 - p))
+    lead, lead_error = _clustered_mean(more, record)
+    mean_error, mean_error_error = _clustered_mean(p - y, record)
     return {
         "name": name,
         "log_loss": measures.log_loss(p, y),
         "brier": measures.brier(p, y),
         "auc": measures.auc(p, y),
         "mean_probability": float(p.mean()),
+        "mean_error": mean_error,
+        "mean_error_error": mean_error_error,
         "calibration": plain(line),
         "lead": lead,
-        "lead_error": error,
+        "lead_error": lead_error,
     }
 
 
-def _lead(
-    p: FloatArray, served: FloatArray, y: FloatArray, record: npt.NDArray[np.int64]
-) -> tuple[float, float]:
-    """Log loss of p less that of the served model, and its standard error by records."""
-    more = y * np.log(served / p) + (1 - y) * np.log((1 - served) / (1 - p))
-    mean = float(more.mean())
+def _clustered_mean(values: FloatArray, record: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """A mean over rows, and its standard error by records."""
+    mean = float(values.mean())
     _, place = np.unique(record, return_inverse=True)
-    sums = np.bincount(place, more - mean)
-    return mean, float(np.sqrt((sums**2).sum()) / len(more))
+    sums = np.bincount(place, values - mean)
+    return mean, float(np.sqrt((sums**2).sum()) / len(values))
 
 
 def _at(curve: FloatArray, rows: DealRows, days: float) -> FloatArray:

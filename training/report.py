@@ -20,7 +20,7 @@ from scoring.bundles import DealBundle, LeadBundle
 from scoring.forecast import WHOLE
 from training import wording
 from training.backtest import LEVELS, METHODS, Issued, summary
-from training.charts import FanChart, fan_chart, reliability_chart
+from training.charts import FanChart, ReliabilityChart, fan_chart, reliability_chart
 from training.evaluation import Evaluation
 from training.run import Run
 
@@ -81,6 +81,16 @@ class _Coverage:
 
 
 @dataclass(frozen=True)
+class _Split:
+    """Reliability by stage, segment or grade; small charts of the parts that have bands."""
+
+    title: str
+    head: str
+    parts: list[dict[str, Any]]
+    charts: list[tuple[dict[str, Any], ReliabilityChart]]
+
+
+@dataclass(frozen=True)
 class _Block:
     """The methods at one horizon (None: all together), best CRPS first."""
 
@@ -130,6 +140,7 @@ def training_report(run: Run) -> str:
         # Where a source has no times, its dates are invented and only their order means something.
         dated=not (isinstance(run.bundle, LeadBundle) and run.bundle.horizon == 0),
         reliability=_reliability(evaluation),
+        splits=[] if evaluation is None else [_split(s) for s in evaluation.splits],
         stages=_stages(run.bundle),
         forecasts=_forecasts(run.issued, run.bundle.manifest.currency),
         methods=METHODS,
@@ -315,6 +326,18 @@ def _reliability(evaluation: Evaluation | None) -> Any:
     if evaluation is None or not evaluation.reliability:
         return None
     return reliability_chart(evaluation.reliability)
+
+
+def _split(split: dict[str, Any]) -> _Split:
+    by, parts = split["by"], split["parts"]
+    charts = [
+        (part, reliability_chart(part["bands"], part["name"], small=True))
+        for part in parts
+        if part["bands"]
+    ]
+    # One plot alone has nothing to be compared with; the table says the same.
+    shown = charts if len(charts) > 1 else []
+    return _Split(f"Does it hold for every {by}?", f"By {by}", parts, shown)
 
 
 def _stages(bundle: DealBundle | LeadBundle) -> list[dict[str, Any]]:

@@ -225,7 +225,7 @@ def _judge_leads(
     plainly, rival = (
         evaluate_leads(
             {"served": m.predict(columns), "base rate": np.full(len(later.label), rate)},
-            later.label, later.lead, second, until, what,
+            later.label, later.lead, second, until, what, columns,
         )
         for m in (model, calibrated)
     )  # fmt: skip

@@ -248,6 +248,55 @@ def test_reliability_bins_hold_every_row_once_and_the_truth_in_their_bands(
     assert [(b.low, b.high, b.n) for b in tied] == [(0.1, 0.1, 90), (0.6, 0.6, 10)]
 
 
+def test_many_rows_of_one_record_widen_its_band() -> None:
+    rng = np.random.default_rng(3)
+    p = rng.uniform(0.1, 0.9, 400)
+    y = (rng.random(400) < p).astype(float)
+    again = np.repeat(np.arange(400), 9)
+    once = m.reliability_table(p, y, 5)
+    alike = m.reliability_table(p[again], y[again], 5, groups=again)
+    naive = m.reliability_table(p[again], y[again], 5)
+    for a, b, c in zip(once, alike, naive, strict=True):
+        assert (b.n, b.records, c.records) == (9 * a.n, a.n, 9 * a.n)
+        assert b.observed == pytest.approx(a.observed)
+        # Nine copies are one experience, and nine rows of strangers are nine.
+        assert b.band_high - b.band_low == pytest.approx(a.band_high - a.band_low, rel=0.02)
+        assert c.band_high - c.band_low < 0.4 * (a.band_high - a.band_low)
+    strangers = m.reliability_table(p[again], rng.random(3600) < p[again], 5, groups=again)
+    for b, c in zip(strangers, naive, strict=True):
+        assert b.band_high - b.band_low < 1.35 * (c.band_high - c.band_low)
+
+
+@pytest.mark.parametrize("like", [0.3, 0.9])
+def test_a_band_holds_the_truth_as_often_as_it_says(like: float) -> None:
+    held = total = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        record = np.repeat(np.arange(60), rng.poisson(7, 60) + 1)
+        chance, fate = rng.uniform(0.05, 0.7, 60)[record], rng.random(60)[record]
+        same = rng.random(len(record)) < np.sqrt(like)
+        y = np.where(same, fate, rng.random(len(record))) < chance
+        table = m.reliability_table(chance, y, 4, groups=record)
+        held += sum(b.band_low <= b.predicted <= b.band_high for b in table)
+        total += len(table)
+    assert 0.86 < held / total < 0.98  # 90 % ranges; without records they hold 35 to 60 %
+
+
+def test_a_band_that_nothing_happened_in_is_wide_with_few_records() -> None:
+    (many,) = m.reliability_table(np.full(200, 0.1), np.zeros(200), 1)
+    (few,) = m.reliability_table(np.full(200, 0.1), np.zeros(200), 1, groups=np.arange(200) // 50)
+    assert (few.band_low, few.records) == (0.0, 4) and few.band_high > 0.2 > 0.02 > many.band_high
+
+
+def test_limits_between_bins_can_be_given() -> None:
+    p = np.array([0.05, 0.1, 0.29, 0.3, 0.8])
+    table = m.reliability_table(p, np.zeros(5), edges=(0.1, 0.3, 0.6))
+    assert [(b.low, b.high, b.n) for b in table] == [(0.05, 0.05, 1), (0.1, 0.29, 2), (0.3, 0.3, 1),
+                                                     (0.8, 0.8, 1)]  # fmt: skip
+    with pytest.raises(m.MeasureError, match=r"groups has shape \(2,\), y \(5,\)"):
+        m.reliability_table(p, np.zeros(5), groups=[1, 2])
+
+
 @pytest.mark.parametrize(
     ("p", "y", "says"),
     [

@@ -114,6 +114,44 @@ def test_predicted_and_actual_wins_are_compared_by_lead_time() -> None:
     assert all(0.1 < row["count"] < 10 and row["value"] > 0 for row in levels)
 
 
+def test_the_mean_error_is_known_as_well_as_records_allow() -> None:
+    for arm in judged().arms:
+        assert arm["mean_error"] == pytest.approx(arm["mean_probability"] - judged().base_rate)
+        assert arm["mean_error_error"] > np.sqrt(0.25 / judged().n)  # rows are not independent
+
+
+def test_reliability_is_told_by_stage_segment_and_grade() -> None:
+    found = {split["by"]: split["parts"] for split in judged().splits}
+    assert list(found)[:2] == ["stage", "grade"] and len(found) > 2
+    stages = [part["name"] for part in found["stage"]]
+    assert stages == [name for name in worlds.deals().stage_rates if name in stages]
+    served = judged().arms[0]
+    for parts in found.values():
+        n = np.array([part["n"] for part in parts])
+        assert n.sum() == judged().n
+        for name, whole in (
+            ("predicted", served["mean_probability"]), ("observed", judged().base_rate),
+        ):  # fmt: skip
+            assert n @ [part[name] for part in parts] / n.sum() == pytest.approx(whole)
+        for part in parts:
+            assert 0 <= part["band_low"] <= part["observed"] <= part["band_high"] <= 1
+            assert part["records"] <= part["n"]
+            assert sum(band["n"] for band in part["bands"]) in (0, part["n"])
+
+
+def test_leads_are_told_by_segment_too() -> None:
+    p, y = np.tile([0.05, 0.2, 0.4, 0.9], 50), np.tile([0.0, 0.0, 1.0, 1.0], 50)
+    source = np.repeat([0, 1], 100).astype(np.int32), np.array(["web", "fair"], object)
+    found = evaluate_leads(
+        {"served": p}, y, np.arange(200), 0, 1, "w", {"field[lead_source]": source}
+    )
+    assert found is not None
+    assert [split["by"] for split in found.splits] == ["grade", "lead source"]
+    assert [part["name"][0] for part in found.splits[0]["parts"]] == ["A", "B", "C", "D"]
+    assert [part["n"] for part in found.splits[1]["parts"]] == [100, 100]
+    assert json.loads(json.dumps(plain(found), allow_nan=False))["splits"] == found.splits
+
+
 def test_what_cannot_be_judged_is_none() -> None:
     crm, bundle, end = worlds.company(), worlds.deals(), worlds.company().observed_until
     assert evaluate_deals(crm, bundle, worlds.cut(), end, end, 365.0) is None  # nothing matured

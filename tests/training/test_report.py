@@ -66,17 +66,25 @@ def _arm(name: str, log_loss: float, **more: Any) -> dict[str, Any]:
 
 def _evaluation() -> Evaluation:
     bands = [
-        {"low": 0.0, "high": 0.2, "n": 3000, "predicted": 0.1, "observed": 0.12,
+        {"low": 0.0, "high": 0.2, "n": 3000, "records": 800, "predicted": 0.1, "observed": 0.12,
          "band_low": 0.08, "band_high": 0.15},
-        {"low": 0.2, "high": 0.9, "n": 2000, "predicted": 0.6, "observed": 0.55,
+        {"low": 0.2, "high": 0.9, "n": 2000, "records": 600, "predicted": 0.6, "observed": 0.55,
          "band_low": 0.5, "band_high": 0.61},
     ]  # fmt: skip
+    part = {"n": 3000, "records": 800, "predicted": 0.1, "observed": 0.12, "band_low": 0.08,
+            "band_high": 0.15}  # fmt: skip
+    high = {**part, "predicted": 0.4, "name": NASTY, "bands": bands}
+    splits = [
+        {"by": "stage", "parts": [{**part, "name": "new", "bands": bands}, high]},
+        {"by": "lead source", "parts": [{**part, "name": "web", "predicted": 0.05, "bands": []}]},
+    ]
     return Evaluation(
         "P(won within 30 days) of open deals", "2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z",
         5000, 1250, 1460, 0.292,
         [_arm("served", 0.45678), _arm("stage rate", 0.6)],
         bands,
         [{"days": 7.0, "count": 1.4421, "value": None}],
+        splits,
     )  # fmt: skip
 
 
@@ -189,8 +197,34 @@ def test_the_evaluation_stands_beside_the_baselines() -> None:
     assert "it said 30.0 %, and 29.2 % happened: no more apart than chance explains" in text
     assert "judged on 5,000 landmarks of 1,250 deals between 1 Jan 2024 and 1 Feb 2024" in text
     assert ["7 days", "1.44", "44 % too much", DASH, DASH] in _table(page, "Won within")
-    assert ["60.0 %", "55.0 %", "50.0 % to 61.0 %", "2,000"] in _table(page, "Said on average")
-    assert "with 4.0 landmarks per deal the true ranges are wider" in text
+    row = ["60.0 %", "55.0 %", "50.0 % to 61.0 %", "2,000", "600"]
+    assert row in _table(page, "Said on average")
+    assert "landmarks of one deal mostly end alike, so they count for little more than one" in text
+
+
+def test_reliability_is_shown_part_by_part() -> None:
+    page = training_report(_run())
+    root = _parsed(page)
+    headings = [_text(h) for h in root.iter("h3")]
+    assert {"Does it hold for every stage?", "Does it hold for every lead source?"} <= {*headings}
+    new, other = _table(page, "By stage")[1:]
+    assert new == ["new", "10.0 %", "12.0 %", "", "8.00 % to 15.0 %", "agrees", "3,000", "800"]
+    assert other[0] == NASTY and other[5] == "said too much"
+    assert _table(page, "By lead source")[1][5] == "said too little"
+    # One small plot a stage, none where there are no bands.
+    plots = [e for e in root.iter("div") if e.get("class") == "many"]
+    assert [len(list(p.iter("svg"))) for p in plots] == [2]
+    labels = [e.get("aria-label", "") for e in plots[0].iter("svg")]
+    assert labels[0].startswith("new: what the model said")
+
+
+def test_reliability_without_parts_is_left_out() -> None:
+    found = _evaluation()
+    page = training_report(_run(evaluation=replace(found, splits=[])))
+    assert "Does it hold" not in page and "In the tables" not in page
+    alone = [{"by": "team", "parts": found.splits[0]["parts"][:1]}]
+    page = training_report(_run(evaluation=replace(found, splits=alone)))
+    assert "Does it hold for every team?" in page and 'class="many"' not in page
 
 
 @pytest.mark.parametrize(
@@ -356,12 +390,20 @@ def test_forecasts_of_nothing_can_be_drawn() -> None:
 
 
 def test_right_probabilities_lie_on_the_diagonal() -> None:
-    band = {"n": 10, "predicted": 0.5, "observed": 0.5, "band_low": 0.2, "band_high": 0.8}
-    chart = reliability_chart([band])
-    (dot,), box = chart.dots, chart.frame
-    assert dot.x == pytest.approx((box.left + box.right) / 2)
-    assert dot.y == pytest.approx((box.top + box.bottom) / 2)
-    assert dot.band[0] < dot.y < dot.band[1]
+    band = {
+        "n": 10,
+        "records": 5,
+        "predicted": 0.5,
+        "observed": 0.5,
+        "band_low": 0.2,
+        "band_high": 0.8,
+    }
+    for chart in (reliability_chart([band]), reliability_chart([band], "offer", small=True)):
+        (dot,), box = chart.dots, chart.frame
+        assert dot.x == pytest.approx((box.left + box.right) / 2)
+        assert dot.y == pytest.approx((box.top + box.bottom) / 2)
+        assert dot.band[0] < dot.y < dot.band[1]
+        assert "10 landmarks of 5 records" in dot.text
 
 
 @pytest.mark.parametrize(
