@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RIVALS := .venv-benchmarks
 # PYTHON=path/to/python picks the interpreter; INSTALLER=pip does without uv; ARGS go to the program.
 PYTHON ?=
 INSTALLER ?= uv
@@ -39,14 +40,14 @@ check: install ## everything that CI runs: style, types, import contracts, tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m pytest $(ARGS)
 
-benchmarks: install ## run every published comparison; writes docs/benchmarks.md and .json
+benchmarks: install $(RIVALS)/.installed ## run every published comparison; writes docs/benchmarks.md and .json
 	@for script in benchmarks/[!_]*.py; do \
 	  [ -e "$$script" ] || { echo "No scripts in benchmarks/."; exit 1; }; \
 	  echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; \
 	done
 
-clean: ## remove .venv and all caches; var/ (your data) stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove the environments and all caches; var/ (your data) stays
+	rm -rf $(VENV) $(RIVALS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -83,4 +84,11 @@ $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	    echo "  Fedora, RHEL     dnf install libgomp"; \
 	    echo "  macOS            brew install libomp";; \
 	  esac; exit 1; }
+	@touch $@
+
+# What the benchmarks compare with lives apart: it wants older libraries than the product.
+$(RIVALS)/.installed: benchmarks/requirements.txt | $(STAMP)
+	@echo "Installing what benchmarks compare with into $(RIVALS)"
+	@$(BIN)/python -m venv --clear $(RIVALS)
+	@$(RIVALS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
 	@touch $@

@@ -19,7 +19,7 @@ from scoring.bundles import DealBundle
 from training.examples import deal_rows
 from training.reliability import Split, grade_split, level_split, segments
 
-__all__ = ["Evaluation", "evaluate_deals", "evaluate_leads", "plain"]
+__all__ = ["Evaluation", "evaluate_deals", "evaluate_leads", "plain", "stage_rate"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -100,7 +100,7 @@ def evaluate_deals(
         "Aalen-Johansen table": _at(
             incidence(table.hazards(rows.columns, rows.cells))[:, :, 0], rows, horizon
         ),
-        "stage rate": _stage_rate(bundle, rows),
+        "stage rate": stage_rate(bundle, rows),
     }
     stage = rows.columns["stage"]
     assert isinstance(stage, tuple)
@@ -179,7 +179,8 @@ def _at(curve: FloatArray, rows: DealRows, days: float) -> FloatArray:
     return read_curve(curve, rows.cells, np.array([[days]]))[:, 0]
 
 
-def _stage_rate(bundle: DealBundle, rows: DealRows) -> FloatArray:
+def stage_rate(bundle: DealBundle, rows: DealRows) -> FloatArray:
+    """What a CRM would say: the shrunken win rate of each landmark's stage, shape (m,)."""
     stage = rows.columns["stage"]
     assert isinstance(stage, tuple)
     rates = [bundle.stage_rates.get(str(s), {}).get("rate", np.nan) for s in stage[1]]
