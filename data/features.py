@@ -171,6 +171,8 @@ def _fields(ledger: Ledger, until: int) -> list[Feature]:
         is_number = kind in ("number", "boolean", "time", "date")
         is_moment = kind in ("time", "date")
         unit = declared.unit if declared is not None else ""
+        if kind == "boolean":
+            unit = "0 or 1"
         found.append(
             Feature(
                 f"days_until[{name}]" if is_moment else f"field[{name}]",

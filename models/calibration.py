@@ -33,6 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 Name = Literal["none", "intercept", "platt", "beta", "isotonic"]
 
 _EDGE = 1e-9
+_SLOPE_STEP = 1e-4
 # Prior standard deviations around "the model is right". About 16 later rows at p = 1/2 weigh as
 # much as the prior of the intercept, about 80 typical rows as much as the prior of the slope.
 _INTERCEPT_SD = 0.5
@@ -108,6 +109,15 @@ class Calibrator:
             self.b * _softplus(z) - self.a * _softplus(-z) + self.c,
             dtype=np.float64,
         )
+
+    def mean_slope(self, start: float, z: npt.ArrayLike) -> FloatArray:
+        """Mean slope on the log-odds between `start` and each of z, same shape as z."""
+        z = np.asarray(z, dtype=np.float64)
+        if self.slope is not None:
+            return np.full(z.shape, self.slope)
+        # Closer than this the difference is rounding error; then the slope over this distance.
+        end = np.where(np.abs(z - start) < _SLOPE_STEP, start + _SLOPE_STEP, z)
+        return np.asarray((self.log_odds(end) - self.log_odds(start)) / (end - start))
 
     def to_state(self) -> dict[str, Any]:
         """Plain JSON values from which `from_state` rebuilds an equal calibrator."""

@@ -35,10 +35,13 @@ from models.encoding import Columns, TableEncoder, row_count
 from models.grid import Cells, HazardGrid
 from models.hazard_table import HazardTable, incidence, interval_labels
 
-__all__ = ["DealModel", "DealRows", "arm_weights"]
+__all__ = ["MOST_CLOSING", "DealModel", "DealRows", "arm_weights"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+MOST_CLOSING = 0.999
+"""The most that the corrected chances to close in one interval may sum to."""
 
 _CHUNK_ROWS = 400_000
 _M = 15.0  # events that a recalibration cell needs to count half
@@ -245,10 +248,14 @@ class DealModel:
         chances[cells.end <= cells.begin] = 0.0
         if not corrected:
             return chances
-        stage, group = self._place(columns, cells)
-        chances = chances * self.correction[stage[:, None], group]
+        chances = chances * self.factors(columns, cells)
         total = chances.sum(axis=2, keepdims=True)
-        return np.asarray(chances / np.maximum(total / 0.999, 1.0), dtype=np.float64)
+        return np.asarray(chances / np.maximum(total / MOST_CLOSING, 1.0), dtype=np.float64)
+
+    def factors(self, columns: Columns, cells: Cells) -> FloatArray:
+        """The correction of the chances of (won, lost) in each interval: (m, k, 2)."""
+        stage, group = self._place(columns, cells)
+        return self.correction[stage[:, None], group]
 
     def _place(self, columns: Columns, cells: Cells) -> tuple[IntArray, IntArray]:
         """Row and column of each landmark's intervals in `correction`."""

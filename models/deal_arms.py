@@ -20,6 +20,7 @@ from models.grid import CALENDAR_COLUMNS, Cells
 from models.hazard_table import HazardTable, interval_labels
 
 __all__ = [
+    "AHEAD",
     "ArmInputs",
     "DealRows",
     "Ridge",
@@ -27,17 +28,25 @@ __all__ = [
     "calendar_columns",
     "fit_ridge",
     "fit_trees",
+    "interval_columns",
+    "interval_sources",
     "log_chances",
+    "ridge_design",
     "ridge_scores",
+    "ridge_sources",
     "sample_intervals",
     "table_chances",
     "take_columns",
+    "tree_offsets",
     "tree_scores",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Ridge = tuple[FloatArray, FloatArray]
+
+AHEAD = "ahead"
+"""What inputs belong to that say of an interval only when it is and how long."""
 
 _KEEP_OPEN = 0.2  # share of still-open rows kept, with weight 1 / share
 _MAX_RIDGE_ROWS = 50_000
@@ -164,7 +173,7 @@ def log_chances(chances: FloatArray) -> FloatArray:
     return np.asarray(np.log(np.maximum(every, 1e-12)), dtype=np.float64)
 
 
-def _interval_columns(
+def interval_columns(
     inputs: ArmInputs, columns: Columns, cells: Cells, row: IntArray, col: IntArray
 ) -> FloatArray:
     """What the trees see of an interval: place, length, calendar, the rep's close date."""
@@ -177,7 +186,15 @@ def _interval_columns(
     return np.column_stack(parts)
 
 
-def _ridge_design(
+def interval_sources(inputs: ArmInputs, columns: Columns) -> tuple[str, ...]:
+    """The feature that each of `interval_columns` says something of, or `AHEAD`."""
+    close = columns.get("days_to_expected_close")
+    known = close is not None and not isinstance(close, tuple)
+    last = ("days_to_expected_close",) if known else ()
+    return (AHEAD,) * (2 + len(inputs.calendar)) + last
+
+
+def ridge_design(
     inputs: ArmInputs, linear: FloatArray, cells: Cells, table: FloatArray, row: IntArray,
     col: IntArray,
 ) -> FloatArray:  # fmt: skip
@@ -187,6 +204,16 @@ def _ridge_design(
     scale = {"days_to_quarter_end": 92.0}
     calendar = [cells.calendar[c][row, col] / scale.get(c, 1.0) for c in inputs.calendar]
     return np.column_stack([linear[row], *calendar, np.log1p(cells.begin[row, col]) / 3.0, odds])
+
+
+def ridge_sources(inputs: ArmInputs) -> tuple[str, ...]:
+    """The feature that each column of `ridge_design` says something of, or `AHEAD`.
+
+    The table's log-odds speak of the time in the stage: of the stage too, but that is the same
+    for all whom a deal is compared with.
+    """
+    ahead = (AHEAD,) * (len(inputs.calendar) + 1)
+    return (*inputs.encoder.linear_names, *ahead, "days_in_stage", "days_in_stage")
 
 
 def fit_ridge(inputs: ArmInputs, rows: DealRows, sample: Sample, rng: np.random.Generator) -> Ridge:
@@ -200,7 +227,7 @@ def fit_ridge(inputs: ArmInputs, rows: DealRows, sample: Sample, rng: np.random.
     table = log_chances(table_chances(inputs.table, columns, cells))
     linear = inputs.encoder.linear(columns)
     index, zero = np.arange(len(part.row)), np.zeros(len(part.row), dtype=np.int64)
-    design = _ridge_design(inputs, linear, cells, table, index, zero)
+    design = ridge_design(inputs, linear, cells, table, index, zero)
     fitted = LogisticRegression(C=0.1, solver="newton-cholesky", tol=1e-4)
     # Matrix products on as many threads as there are cores stall when a neighbour holds one:
     # 11.6 s instead of .9 s measured. One thread gives the same bits wherever it runs.
@@ -220,14 +247,14 @@ def ridge_scores(
     row: IntArray, col: IntArray,
 ) -> FloatArray:  # fmt: skip
     """Scores of (open, won, lost) on the log scale, for the intervals [row, col]: (n, 3)."""
-    design = _ridge_design(inputs, linear, cells, table, row, col)
+    design = ridge_design(inputs, linear, cells, table, row, col)
     coef, intercept = ridge
     # einsum without optimisation adds in one order whatever the batch: one row, the same bits.
     scores = np.einsum("ij,cj->ic", design, coef, optimize=False)
     return np.asarray(scores + intercept, dtype=np.float64)
 
 
-def _tree_offsets(inputs: ArmInputs, cells: Cells, row: IntArray, col: IntArray) -> FloatArray:
+def tree_offsets(inputs: ArmInputs, cells: Cells, row: IntArray, col: IntArray) -> FloatArray:
     """Where boosting starts: log-odds of the whole table at the step, for the interval's part."""
     whole = inputs.table.chance[-1, 0][cells.step[row, col]]
     part = (cells.end - cells.begin)[row, col] / inputs.table.steps[cells.step[row, col]]
@@ -245,9 +272,9 @@ def fit_trees(
     columns = take_columns(rows.columns, sample.row)
     index, zero = np.arange(len(sample.row)), np.zeros(len(sample.row), dtype=np.int64)
     design = np.column_stack(
-        [inputs.encoder.trees(columns), _interval_columns(inputs, columns, cells, index, zero)]
+        [inputs.encoder.trees(columns), interval_columns(inputs, columns, cells, index, zero)]
     )
-    offsets = _tree_offsets(inputs, cells, index, zero)
+    offsets = tree_offsets(inputs, cells, index, zero)
     data = lgb.Dataset(
         design,
         label=sample.label,
@@ -281,6 +308,6 @@ def tree_scores(
     row: IntArray, col: IntArray,
 ) -> FloatArray:  # fmt: skip
     """Scores of (open, won, lost) on the log scale, for the intervals [row, col]: (n, 3)."""
-    design = np.column_stack([encoded[row], _interval_columns(inputs, columns, cells, row, col)])
+    design = np.column_stack([encoded[row], interval_columns(inputs, columns, cells, row, col)])
     raw = np.asarray(trees.predict(design, raw_score=True, num_threads=1), dtype=np.float64)
-    return raw + _tree_offsets(inputs, cells, row, col)
+    return raw + tree_offsets(inputs, cells, row, col)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import lightgbm as lgb
@@ -33,6 +34,7 @@ from models.encoding import (
     TableEncoder,
     row_count,
 )
+from models.leaf_tables import Forest, LeafTable
 
 __all__ = ["UNEXPLAINED", "Evidence", "LeadError", "LeadModel", "tier_weights"]
 
@@ -158,27 +160,31 @@ class _Logistic:
 
 @dataclass(frozen=True)
 class _Trees:
-    """A booster on the tree matrix; `base` is its expected value as TreeSHAP has it."""
+    """A booster on the tree matrix; `base` is its expected value over the fitted rows."""
 
     base: float
     booster: lgb.Booster
 
+    @cached_property
+    def table(self) -> LeafTable:
+        return Forest.of([self.booster]).table(self.booster.num_feature())
+
     def parts(self, trees: FloatArray, linear: FloatArray) -> FloatArray:
-        return self._predict(trees, trees.shape[1] + 1, pred_contrib=True)[:, :-1]
+        return self.table.sums(trees, _threads(trees))
 
     def log_odds(self, trees: FloatArray, linear: FloatArray) -> FloatArray:
-        return self._predict(trees, 1, raw_score=True)[:, 0]
-
-    def _predict(self, trees: FloatArray, width: int, **kind: bool) -> FloatArray:
         if not len(trees):
-            return np.empty((0, width))
-        # A thread team costs one row more than its trees do.
-        threads = 1 if len(trees) < _ONE_THREAD_ROWS else 0
-        found = self.booster.predict(trees, num_threads=threads, **kind)
-        return np.asarray(found, dtype=np.float64).reshape(len(trees), width)
+            return np.zeros(0)
+        found = self.booster.predict(trees, num_threads=_threads(trees), raw_score=True)
+        return np.asarray(found, dtype=np.float64)
 
     def to_state(self) -> dict[str, Any]:
         return {"base": self.base, "booster": self.booster}
+
+
+def _threads(rows: FloatArray) -> int:
+    # A thread team costs one row more than its trees do.
+    return 1 if len(rows) < _ONE_THREAD_ROWS else 0
 
 
 _Arm = _Rates | _Logistic | _Trees
@@ -304,12 +310,12 @@ class LeadModel:
         """
         trees = self.encoder.trees(columns)
         linear = self.encoder.linear_of(trees)
-        slope = self.calibrator.slope
-        assert slope is not None, "LeadModel.calibrate only fits lines"
         parts = np.empty((len(trees), trees.shape[1] + 1))
-        parts[:, :-1] = slope * (_weighted_parts(self.arms, trees, linear) - self.centre)
         base = float(self.calibrator.log_odds(self.base))
-        served = self._log_odds(trees, linear, calibrated=True)
+        raw = self._log_odds(trees, linear, calibrated=False)
+        served = self.calibrator.log_odds(raw)
+        slope = self.calibrator.mean_slope(self.base, raw)[:, None]
+        parts[:, :-1] = slope * (_weighted_parts(self.arms, trees, linear) - self.centre)
         parts[:, -1] = served - (base + _row_sums(np.ascontiguousarray(parts[:, :-1])))
         return base, parts, (*self.encoder.names, UNEXPLAINED)
 
@@ -452,8 +458,7 @@ def _fit_trees(rows: _Rows, num_threads: int, seed: int) -> _Trees:
     data = lgb.Dataset(rows.trees, rows.y, weight=rows.w, categorical_feature=categorical)
     params = {**_TREE_PARAMS, "num_threads": num_threads, "seed": seed}
     booster = lgb.train(params, data, num_boost_round=_TREES)
-    expected = np.asarray(booster.predict(rows.trees[:1], pred_contrib=True), dtype=np.float64)
-    return _Trees(float(expected[0, -1]), booster)
+    return _Trees(float(Forest.of([booster]).table(rows.trees.shape[1]).start[0]), booster)
 
 
 def _fit_rates(rows: _Rows) -> tuple[_Rates, FloatArray]:

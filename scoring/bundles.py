@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from data.pipeline import FiscalCalendar
 from models.amount import AmountModel
 from models.arrivals import ArrivalModel
 from models.deal import DealModel
-from models.encoding import Columns
+from models.deal_attribution import DealAttribution
+from models.encoding import Columns, row_count
 from models.lead import LeadModel
 from scoring.simulation import ShockLaw
 
@@ -67,11 +69,17 @@ class Reference:
         Stages for deals; one empty key for leads. The last row serves all other keys.
     scores : float64, shape (s,)
         Sorted probabilities of recent open records: a percentile is a rank among them.
+    records : Columns
+        Records that contributions are counted from, shape (r,); only for deals.
+    local : float64, shape (r,)
+        Their moments on the organisation's clock, days since 1970.
     """
 
     columns: Columns
     keys: tuple[str, ...]
     scores: FloatArray
+    records: Columns = field(default_factory=dict)
+    local: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     def percentile(self, probability: FloatArray) -> FloatArray:
         """Rank among the reference records, 0-100."""
@@ -83,28 +91,22 @@ class Reference:
 
     def to_state(self) -> dict[str, Any]:
         """Plain values and arrays."""
-        columns: dict[str, Any] = {}
-        for name, column in self.columns.items():
-            if isinstance(column, tuple):
-                columns[name] = {
-                    "codes": column[0],
-                    "levels": [str(v) for v in column[1]],
-                }
-            else:
-                columns[name] = column
-        return {"columns": columns, "keys": list(self.keys), "scores": self.scores}
+        return {
+            "columns": _column_states(self.columns),
+            "keys": list(self.keys),
+            "scores": self.scores,
+            "records": _column_states(self.records),
+            "local": self.local,
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Reference:
         """Rebuild from `to_state`."""
-        columns: dict[str, Any] = {}
-        for name, column in state["columns"].items():
-            if isinstance(column, dict):
-                levels = np.array(column["levels"], dtype=object)
-                columns[name] = (np.asarray(column["codes"], dtype=np.int32), levels)
-            else:
-                columns[name] = column
-        return cls(columns, tuple(state["keys"]), state["scores"])
+        columns = _columns_of(state["columns"])
+        if "records" not in state:  # before 0.2 a bundle had no others than the typical ones
+            return cls(columns, tuple(state["keys"]), state["scores"])
+        records = _columns_of(state["records"])
+        return cls(columns, tuple(state["keys"]), state["scores"], records, state["local"])
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,20 @@ class DealBundle:
     stage_rates: dict[str, dict[str, float]]
     reference: Reference
 
+    @cached_property
+    def attribution(self) -> DealAttribution:
+        """What reasons are counted with: made when it is first asked for, in about a second."""
+        reference = self.reference
+        records, local = reference.records, reference.local
+        if len(local) == 0:
+            records = reference.columns
+            through = np.array([self.manifest.trained_through.removesuffix("Z")], "datetime64[us]")
+            local = np.repeat(
+                self.calendar.local_days(through.astype(np.int64)), row_count(records)
+            )
+        cells = self.model.grid.cells(local, self.calendar.first_month)
+        return DealAttribution.of(self.model, records, cells)
+
     def to_state(self) -> dict[str, Any]:
         """Plain values, arrays and boosters."""
         return {
@@ -234,3 +250,21 @@ def _feature_states(features: tuple[Feature, ...]) -> list[dict[str, str]]:
         {f: getattr(feature, f) for f in ("name", "dtype", "unit", "meaning", "scope", "group")}
         for feature in features
     ]
+
+
+def _column_states(columns: Columns) -> dict[str, Any]:
+    return {
+        name: {"codes": column[0], "levels": [str(v) for v in column[1]]}
+        if isinstance(column, tuple)
+        else column
+        for name, column in columns.items()
+    }
+
+
+def _columns_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: (np.asarray(c["codes"], dtype=np.int32), np.array(c["levels"], dtype=object))
+        if isinstance(c, dict)
+        else c
+        for name, c in state.items()
+    }

@@ -1,15 +1,8 @@
-"""Reasons: contributions of groups of features that add up to the served log-odds.
-
-The typical record (of the stage, for deals) is turned into the scored one group by group, once
-in the declared order and once in the reverse; a group's contribution is the mean of the two
-changes it made. Along each path the changes telescope, so that base + contributions equals the
-served log-odds exactly, whatever the model is. (Two of the orders that a Shapley value averages
-over: Strumbelj and Kononenko, JMLR 11, 2010.)
-"""
+"""Reasons: the largest contributions to the served log-odds, in words that add up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from data.features import Feature
+from scoring.words import Value, compared
 
-__all__ = ["Reason", "contributions", "reasons_of"]
+__all__ = ["Comparison", "Reason", "tell"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -37,163 +31,127 @@ class Reason:
     contribution: float
 
 
-def contributions(
-    log_odds: Callable[[Columns, IntArray], FloatArray],
-    columns: Columns,
-    typical: Columns,
-    groups: Sequence[Sequence[str]],
-) -> tuple[FloatArray, FloatArray]:
-    """Contributions of groups of features.
-
-    Parameters
-    ----------
-    log_odds : callable
-        Columns of shape (q,), and which of the m records each row is a version of -> served
-        log-odds, shape (q,).
-    columns, typical : Columns
-        The records, and the typical record to compare each with; shape (m,).
-    groups : sequence of sequence of str
-        Feature names of each group.
-
-    Returns
-    -------
-    base : shape (m,)
-        Log-odds of the typical record.
-    parts : shape (m, len(groups))
-        base + parts.sum(axis=1) is the served log-odds.
-    """
-    pairs = {name: _pair(typical[name], columns[name]) for name in typical}
-    place = {name: g for g, members in enumerate(groups) for name in members}
-    m = len(next(iter(pairs.values()))[0])
-    differs = np.zeros((len(groups), m), dtype=bool)
-    for name, g in place.items():
-        one, other, _ = pairs[name]
-        differs[g] |= ~((one == other) | ((one != one) & (other != other)))
-    versions = _versions(differs)
-    row = np.concatenate([v.rows for v in versions])
-    stacked: dict[str, Any] = {}
-    for name, (one, other, levels) in pairs.items():
-        g = place.get(name, len(groups))
-        values = np.concatenate([(other if v.is_new(g) else one)[v.rows] for v in versions])
-        stacked[name] = values if levels is None else (values.astype(np.int32), levels)
-    found = np.split(log_odds(stacked, row), np.cumsum([len(v.rows) for v in versions])[:-1])
-    return _read_off(versions, found, differs)
-
-
 @dataclass(frozen=True)
-class _Version:
-    """Records with their groups from `low` up to `high` as they are, the others typical."""
+class Comparison:
+    """Records beside what is typical.
 
-    low: int
-    high: int
-    rows: IntArray
-
-    def is_new(self, group: int) -> bool:
-        return self.low <= group < self.high
-
-
-def _versions(differs: npt.NDArray[np.bool_]) -> list[_Version]:
-    """The versions to ask the model for: one that changes nothing is left out.
-
-    First the typical record, then with ever more groups as they are; then, from the record on,
-    with ever more groups typical again.
+    Attributes
+    ----------
+    columns : Columns
+        Of the m records.
+    typical : Columns
+        Typical records, a few rows.
+    row : int64, shape (m,)
+        Which typical record each record is compared with.
+    against : sequence of str
+        What each typical record is typical of: "this stage", "all leads".
     """
-    groups, m = differs.shape
-    forward = [_Version(0, j + 1, np.flatnonzero(differs[j])) for j in range(groups)]
-    backward = [_Version(j, groups, np.flatnonzero(differs[j - 1])) for j in range(1, groups)]
-    return [_Version(0, 0, np.arange(m)), *forward, *backward]
+
+    columns: Columns
+    typical: Columns
+    row: IntArray
+    against: Sequence[str]
 
 
-def _read_off(
-    versions: Sequence[_Version], found: Sequence[FloatArray], differs: npt.NDArray[np.bool_]
-) -> tuple[FloatArray, FloatArray]:
-    """Base and contributions from the log-odds of the versions."""
-    groups, m = differs.shape
-    forward, backward = np.empty((groups + 1, m)), np.empty((groups + 1, m))
-    forward[0] = found[0]
-    for j in range(groups):
-        forward[j + 1] = forward[j]
-        forward[j + 1, versions[j + 1].rows] = found[j + 1]
-    backward[0], backward[groups] = forward[groups], forward[0]
-    for j in range(1, groups):
-        backward[j] = backward[j - 1]
-        backward[j, versions[groups + j].rows] = found[groups + j]
-    return forward[0], (np.diff(forward, axis=0) - np.diff(backward, axis=0)).T / 2
-
-
-def _pair(typical: Any, mine: Any) -> tuple[Any, Any, npt.NDArray[np.object_] | None]:
-    """Typical and own values that can be compared, and the levels of a category."""
-    if not isinstance(typical, tuple):
-        return typical, mine, None
-    place: dict[str, int] = {}
-    codes = []
-    for own, levels in (typical, mine):
-        table = [place.setdefault(str(v), len(place)) for v in levels]
-        codes.append(np.array([*table, -1], dtype=np.int64)[own])
-    joined = np.empty(len(place), dtype=object)
-    joined[:] = list(place)
-    return codes[0], codes[1], joined
-
-
-def reasons_of(
+def tell(
     features: Sequence[Feature],
-    groups: Mapping[str, Sequence[str]],
-    parts: FloatArray,
-    columns: Columns,
-    typical: Columns,
-    row: int,
-    against: str,
-    rest: float = 0.0,
-) -> list[Reason]:
-    """The largest contributions of one row in words; the others as one reason, so that they add up.
+    parts: Mapping[str, FloatArray],
+    rest: FloatArray,
+    compare: Comparison,
+) -> list[tuple[Reason, ...]]:
+    """The largest contributions of each record; all others as one reason, so that they add up.
+
+    Features of a group are told as one, in the words of the one that brought most.
 
     Parameters
     ----------
-    parts : shape (groups,)
-    against : str
-        What "typical" is typical of: "this stage", "all leads".
-    rest : float
-        What no group explains.
+    parts : mapping of str to float64, shape (m,)
+        Contributions by feature.
+    rest : float64, shape (m,)
+        What no feature explains.
     """
-    declared = {f.name: f for f in features}
-    names = list(groups)
-    order = np.argsort(-np.abs(parts), kind="stable")
-    shown = [i for i in order[:_TOP] if abs(parts[i]) > _NEGLIGIBLE]
-    found = [
-        Reason(
-            names[i],
-            _text([declared[f] for f in groups[names[i]]], columns, typical, row, against),
-            float(parts[i]),
-        )
-        for i in shown
+    groups: dict[str, list[Feature]] = {}
+    for feature in features:
+        if feature.name in parts:
+            groups.setdefault(feature.group or feature.name, []).append(feature)
+    total = np.zeros((len(rest), len(groups)))
+    for g, members in enumerate(groups.values()):
+        for feature in members:
+            total[:, g] += parts[feature.name]
+    speaks = [
+        _speakers(members, parts, total[:, g], compare) for g, members in enumerate(groups.values())
     ]
-    rest += float(parts.sum() - sum(r.contribution for r in found))
-    if abs(rest) > _NEGLIGIBLE:
-        found.append(Reason("other", "everything else together", rest))
-    return found
+    names, members_of, words = list(groups), list(groups.values()), _Words(compare)
+    order = np.argsort(-np.abs(total), axis=1, kind="stable")[:, :_TOP]
+    every = (total.sum(axis=1) + rest).tolist()
+    told = []
+    for i, (largest, sizes) in enumerate(zip(order.tolist(), total.tolist(), strict=True)):
+        found = [
+            Reason(names[g], words.of(members_of[g][speaks[g][i]], i), sizes[g])
+            for g in largest
+            if abs(sizes[g]) > _NEGLIGIBLE
+        ]
+        left = every[i] - sum(r.contribution for r in found)
+        if abs(left) > _NEGLIGIBLE:
+            found.append(Reason("other", "everything else together", left))
+        told.append(tuple(found))
+    return told
 
 
-def _text(
-    features: Sequence[Feature], columns: Columns, typical: Columns, row: int, against: str
-) -> str:
-    """The first feature of the group that differs from the typical one, in words."""
-    differing = [f for f in features if _value(columns, f, row) != _value(typical, f, row)]
-    feature = (differing or list(features))[0]
-    mine, usual = _value(columns, feature, row), _value(typical, feature, row)
-    return f"{feature.meaning}: {mine}; typical for {against}: {usual}"
+def _speakers(
+    members: Sequence[Feature], parts: Mapping[str, FloatArray], total: FloatArray,
+    compare: Comparison,
+) -> list[int]:  # fmt: skip
+    """Which feature of a group speaks for it: the one that brought most of what it brought.
+
+    One that is not as is typical goes first: a value that is can only have brought something
+    together with others.
+    """
+    if len(members) == 1:
+        return [0] * len(total)
+    brought = np.column_stack([parts[f.name] for f in members]) * np.sign(total)[:, None]
+    differs = np.column_stack([_differs(f.name, compare) for f in members])
+    rank = np.where((brought > 0) & differs, brought + np.abs(total)[:, None] * 2 + 1, brought)
+    return list(np.argmax(rank, axis=1).tolist())
 
 
-def _value(columns: Columns, feature: Feature, row: int) -> str:
-    column = columns[feature.name]
+def _differs(name: str, compare: Comparison) -> npt.NDArray[np.bool_]:
+    mine, usual = compare.columns[name], compare.typical[name]
+    if isinstance(mine, tuple):
+        known = {str(level): code for code, level in enumerate(mine[1].tolist())}
+        levels = [known.get(str(v), -2) for v in usual[1].tolist()]
+        codes = np.array([*levels, -1], dtype=np.int64)[usual[0]]
+        return np.asarray(mine[0] != codes[compare.row])
+    typical = usual[compare.row]
+    return np.asarray((mine != typical) & ~(np.isnan(mine) & np.isnan(typical)))
+
+
+class _Words:
+    """Texts of a batch: equal values are put into words once."""
+
+    def __init__(self, compare: Comparison) -> None:
+        self._compare = compare
+        self._row: list[int] = compare.row.tolist()
+        self._values: dict[str, tuple[list[Value], list[Value]]] = {}
+        self._known: dict[tuple[str, Value, int], str] = {}
+
+    def of(self, feature: Feature, i: int) -> str:
+        """What record i has, beside what is typical."""
+        if feature.name not in self._values:
+            self._values[feature.name] = (
+                _values(self._compare.columns[feature.name]),
+                _values(self._compare.typical[feature.name]),
+            )
+        mine, usual = self._values[feature.name]
+        key = feature.name, mine[i], self._row[i]
+        if key not in self._known:
+            against = self._compare.against[self._row[i]]
+            self._known[key] = compared(feature, mine[i], usual[self._row[i]], against)
+        return self._known[key]
+
+
+def _values(column: Any) -> list[Value]:
     if isinstance(column, tuple):
-        code = column[0][row]
-        return "not known" if code < 0 else str(column[1][code])
-    number = float(column[row])
-    if np.isnan(number):
-        return "not known"
-    if feature.unit.startswith("log(1"):
-        return f"{np.expm1(number):,.0f}"
-    if feature.unit == "log ratio":
-        return f"{np.expm1(number):+.0%}"
-    shown = f"{number:,.0f}" if abs(number) >= 10 or number == int(number) else f"{number:.2g}"
-    return f"{shown} {feature.unit}" if feature.unit in ("days", "minutes", "persons") else shown
+        levels: list[Value] = [*(str(v) for v in column[1].tolist()), None]
+        return [levels[code] for code in column[0].tolist()]
+    return [None if v != v else v for v in column.tolist()]

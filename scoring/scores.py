@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from data.features import Feature, compute
 from data.history import OPEN, WON, Snapshot
-from models.hazard_table import incidence
+from models.calibration import logit
+from models.deal_arms import AHEAD
 from scoring.bundles import DealBundle, LeadBundle, Manifest
 from scoring.curves import QUANTILES, CurvePoint, Curves, Range
-from scoring.reasons import Reason, contributions, reasons_of
+from scoring.reasons import Comparison, Reason, tell
+from scoring.words import WEEKDAYS
 
 __all__ = [
     "GRADES",
@@ -32,7 +34,7 @@ FloatArray = npt.NDArray[np.float64]
 
 # Probability from which each grade begins: configuration, never moved by training.
 GRADES = (("A", 0.6), ("B", 0.3), ("C", 0.1), ("D", 0.0))
-_UNDERFLOW = 1e-9
+_QUARTER = 92.0  # days
 _LEVELS = 20  # points of the amount's quantile function behind its mean
 
 
@@ -143,7 +145,7 @@ def _score_open(
         mean_amount += bundle.amount.final(stage, current, level) / _LEVELS
     dates = curves.close_dates()
     slip = curves.slip(snapshot.value("expected_close_date").numbers())
-    told = _deal_reasons(snapshot, bundle, columns) if explain else None
+    told = _deal_reasons(bundle, columns, curves) if explain else None
     percentile = bundle.reference.percentile(p_won)
     has_amount = bool(len(bundle.amount.log_final))
     out = []
@@ -167,8 +169,8 @@ def _score_open(
                 score=_score(float(p_won[i])),
                 grade=_grade(float(p_won[i])),
                 percentile=_or_none(percentile[i]),
-                reasons=() if told is None else told[i][1],
-                base=None if told is None else told[i][0],
+                reasons=() if told is None else told[1][i],
+                base=None if told is None else float(told[0][i]),
                 evidence=_deal_evidence(bundle, stage_name),
                 warnings=_deal_warnings(bundle, stage_name, bool(known)),
                 model=_model(bundle.manifest),
@@ -178,77 +180,67 @@ def _score_open(
 
 
 def _deal_reasons(
-    snapshot: Snapshot, bundle: DealBundle, columns: Mapping[str, Any]
-) -> list[tuple[float, tuple[Reason, ...]]]:
-    stages = columns["stage"]
-    keys = [None if c < 0 else str(stages[1][c]) for c in stages[0]]
-    typical = _typical(bundle.reference.columns, bundle.reference.keys, keys)
-    # Reasons start from what is typical of the stage: the stage itself is the base.
-    typical["stage"] = stages
-    local = bundle.calendar.local_days(snapshot.at)
-    cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
+    bundle: DealBundle, columns: Mapping[str, Any], curves: Curves
+) -> tuple[FloatArray, list[tuple[Reason, ...]]]:
+    """Where the reasons of each deal start, and what they are."""
+    attribution = bundle.attribution
+    base, found = attribution.contributions(columns, curves.cells)
+    rest = logit(curves.incidence[:, -1, 0]) - (base + found.sum(axis=1))
+    parts = dict(zip(attribution.names, found.T, strict=True))
+    # A deal that is compared with its own stage is not told its stage.
+    start = attribution.start_of(columns)
+    own = start < len(attribution.stages)
+    for feature in bundle.features:
+        if feature.group == "stage" and feature.name in parts:
+            rest += np.where(own, parts[feature.name], 0.0)
+            parts[feature.name] = np.where(own, 0.0, parts[feature.name])
+    reference = bundle.reference
+    row = np.array([*(reference.keys.index(s) for s in attribution.stages), len(reference.keys)])
+    ahead, values, usual = _time_ahead(bundle, curves, len(reference.keys) + 1)
+    compare = Comparison(
+        {**columns, AHEAD: values},
+        {**reference.columns, AHEAD: usual},
+        row[start],
+        ["this stage"] * len(reference.keys) + ["all deals"],
+    )
+    return base, tell([*bundle.features, ahead], parts, rest, compare)
 
-    def log_odds(stacked: Mapping[str, Any], row: npt.NDArray[np.int64]) -> FloatArray:
-        return _logit(incidence(bundle.model.hazards(stacked, cells.take(row)))[:, -1, 0])
 
-    groups = _groups(bundle.features)
-    base, parts = contributions(log_odds, columns, typical, list(groups.values()))
-    return [
-        (b, tuple(reasons_of(bundle.features, groups, p, columns, typical, i, "this stage")))
-        for i, (b, p) in enumerate(zip(base.tolist(), parts, strict=True))
-    ]
+def _time_ahead(bundle: DealBundle, curves: Curves, typical: int) -> tuple[Feature, Any, Any]:
+    """What is said of the calendar: the time to the quarter's end, or else the weekday.
+
+    Returns
+    -------
+    feature : Feature
+    column : of each deal
+    column : of each of the `typical` records: the middle of a quarter, or any day
+    """
+    cells = curves.cells
+    if "days_to_quarter_end" in bundle.model.calendar:
+        ends = cells.calendar["days_to_quarter_end"] + (cells.begin + cells.end) / 2
+        feature = Feature(
+            AHEAD, "number", "days", "time to the end of the quarter", group="calendar"
+        )
+        return feature, ends[:, 0], np.full(typical, _QUARTER / 2)
+    feature = Feature(AHEAD, "category", "", "weekday of the score", group="calendar")
+    days = (np.floor(curves.local).astype(np.int64) + 3) % 7
+    names = np.array([*WEEKDAYS, "any"], dtype=object)
+    return (
+        feature,
+        (days.astype(np.int32), names),
+        (np.full(typical, len(WEEKDAYS), np.int32), names),
+    )
 
 
 def _lead_reasons(
-    bundle: LeadBundle, columns: Mapping[str, Any], n: int
-) -> list[tuple[float, tuple[Reason, ...]]]:
-    """Contributions of the lead model, which is additive by itself, from the base rate on."""
-    base, by_column, names = bundle.model.contributions(columns)
-    groups = _groups(bundle.features)
-    place = {name: i for i, name in enumerate(names)}
-    parts = np.zeros((n, len(groups)))
-    for j, members in enumerate(groups.values()):
-        parts[:, j] = by_column[:, [place[f] for f in members if f in place]].sum(1)
-    reference = bundle.reference
-    typical = _typical(reference.columns, reference.keys, [None] * n)
-    return [
-        (
-            base,
-            tuple(
-                reasons_of(
-                    bundle.features,
-                    groups,
-                    p,
-                    columns,
-                    typical,
-                    i,
-                    "all leads",
-                    float(by_column[i, -1]),
-                )
-            ),
-        )
-        for i, p in enumerate(parts)
-    ]
-
-
-def _groups(features: Sequence[Feature]) -> dict[str, list[str]]:
-    """Feature names by the group they are told as."""
-    groups: dict[str, list[str]] = {}
-    for feature in features:
-        groups.setdefault(feature.group or feature.name, []).append(feature.name)
-    return groups
-
-
-def _typical(
-    reference: Mapping[str, Any], keys: Sequence[str], wanted: Sequence[str | None]
-) -> dict[str, Any]:
-    """The typical record of each row's key."""
-    place = {k: i for i, k in enumerate(keys)}
-    rows = np.array([place.get(w or "", len(keys)) for w in wanted], dtype=np.int64)
-    return {
-        name: (c[0][rows], c[1]) if isinstance(c, tuple) else c[rows]
-        for name, c in reference.items()
-    }
+    bundle: LeadBundle, columns: Mapping[str, Any]
+) -> tuple[float, list[tuple[Reason, ...]]]:
+    """Contributions of the lead model, from the organisation's base rate on."""
+    base, found, names = bundle.model.contributions(columns)
+    parts = dict(zip(names[:-1], found.T, strict=False))
+    row = np.zeros(len(found), dtype=np.int64)
+    compare = Comparison(columns, bundle.reference.columns, row, ["all leads"])
+    return base, tell(bundle.features, parts, found[:, -1], compare)
 
 
 def score_leads(
@@ -262,7 +254,7 @@ def score_leads(
     columns = compute(snapshot, bundle.features, context)
     p = bundle.model.predict(columns)
     p_win = np.full(len(p), bundle.win_rate) if bundle.win is None else bundle.win.predict(columns)
-    told = _lead_reasons(bundle, columns, len(p)) if explain and len(p) else None
+    told = _lead_reasons(bundle, columns) if explain and len(p) else None
     percentile = bundle.reference.percentile(p)
     scores = []
     for i in range(len(snapshot)):
@@ -278,8 +270,8 @@ def score_leads(
                 score=int(100 * shown) if closed else _score(shown),
                 grade=_grade(shown),
                 percentile=None if closed else _or_none(percentile[i]),
-                reasons=() if closed or told is None else told[i][1],
-                base=None if closed or told is None else told[i][0],
+                reasons=() if closed or told is None else told[1][i],
+                base=None if closed or told is None else told[0],
                 evidence={"method": "closed"} if closed else _lead_evidence(bundle),
                 warnings=(),
                 model=_model(bundle.manifest),
@@ -377,11 +369,6 @@ def _score(probability: float) -> int:
 
 def _grade(probability: float) -> str:
     return next(grade for grade, least in GRADES if probability >= least)
-
-
-def _logit(p: FloatArray) -> FloatArray:
-    inside = np.clip(p, _UNDERFLOW, 1 - _UNDERFLOW)
-    return np.asarray(np.log(inside / (1 - inside)))
 
 
 def _or_none(value: float) -> float | None:

@@ -18,6 +18,7 @@ from models.amount import AmountModel
 from models.arrivals import ArrivalModel, aalen_johansen
 from models.baseline import shrunken_rate
 from models.deal import DealModel, DealRows
+from models.deal_arms import take_columns
 from models.encoding import row_count
 from models.grid import HazardGrid
 from models.lead import LeadModel
@@ -33,6 +34,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _LONGEST = 2 * 365.0  # days after which an open deal is not followed any more
 _REFERENCE_SCORES = 2000
+_REFERENCE_RECORDS, _LEAST_OF_STAGE = 500, 30  # that reasons of deals are counted from
 # What few closed deals do not tell yet, by how many count as much: how long deals can last, days.
 _FEW_CLOSED, _FEW_LONGEST = 20.0, 180.0
 _LEAD_PRIOR, _PRIOR_LEADS = 0.3, 5.0  # share of leads that qualify before any has, and its worth
@@ -115,7 +117,7 @@ def fit_deals(
         _arrivals(history, until, grid.t_max, recipe.calendar),
         ShockLaw(),
         rates,
-        _deal_reference(history, model, features, recipe.calendar, rows, until),
+        _deal_reference(history, model, features, recipe.calendar, rows, snapshot.at, until),
     )
 
 
@@ -285,7 +287,7 @@ def _arrivals(history: History, until: int, t_max: float, calendar: FiscalCalend
 
 def _deal_reference(
     history: History, model: DealModel, features: tuple[Feature, ...], calendar: FiscalCalendar,
-    rows: DealRows, until: int,
+    rows: DealRows, at: npt.NDArray[np.int64], until: int,
 ) -> Reference:  # fmt: skip
     stage = rows.columns["stage"]
     assert isinstance(stage, tuple)
@@ -300,7 +302,15 @@ def _deal_reference(
     if len(now):
         cells = model.grid.cells(calendar.local_days(now.at), calendar.first_month)
         scores = np.sort(model.incidence(compute(now, features), cells)[:, -1, 0])
-    return Reference(_typical_rows(rows.columns, members), keys, scores)
+    # Landmarks lie deal by deal: some from all through each stage's are of many deals.
+    each = max(_REFERENCE_RECORDS // len(members), _LEAST_OF_STAGE)
+    some = np.unique(
+        np.concatenate([m[np.linspace(0, len(m) - 1, each).astype(np.int64)] for m in members])
+    )
+    return Reference(
+        _typical_rows(rows.columns, members), keys, scores, take_columns(rows.columns, some),
+        calendar.local_days(at[some]),
+    )  # fmt: skip
 
 
 def _lead_reference(

@@ -160,3 +160,18 @@ def test_refusals_say_what_is_allowed(
 ) -> None:
     with pytest.raises(CalibrationError, match=says):
         fit_calibrator(p, y, w)
+
+
+def test_the_mean_slope_between_two_log_odds_leads_from_one_to_the_other() -> None:
+    z = np.array([-4.0, -1.0, 0.2999999, 0.3, 0.3000001, 5.0])
+    bent = (
+        Calibrator("beta", a=0.5, b=1.5, c=0.1),
+        Calibrator("isotonic", knots=((-1.0, -2.0), (0.0, 0.5), (1.0, 0.6))),
+    )
+    for calibrator in (*bent, Calibrator("platt", a=0.7, b=0.7, c=-0.2)):
+        slope = calibrator.mean_slope(0.3, z)
+        led = calibrator.log_odds(0.3) + slope * (z - 0.3)
+        np.testing.assert_allclose(led, calibrator.log_odds(z), rtol=0, atol=1e-6)
+        far = np.abs(z - 0.3) > 0.1
+        np.testing.assert_allclose(led[far], calibrator.log_odds(z)[far], rtol=0, atol=1e-12)
+        assert (slope > 0).all() and np.ptp(slope[2:5]) < 1e-6

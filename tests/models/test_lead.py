@@ -1,5 +1,6 @@
 """The lead model: every tier learns, nothing jumps, reasons add up, bits stay the same."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from models import bundle
-from models.calibration import expit, logit
+from models.calibration import Calibrator, expit, logit
 from models.encoding import Columns
 from models.lead import UNEXPLAINED, LeadError, LeadModel, tier_weights
 from models.measures import auc, calibration_slope_intercept, log_loss
@@ -122,6 +123,18 @@ def test_contributions_add_up_from_the_base_rate(models: dict[int, LeadModel]) -
             assert np.abs(parts[:, -1]).max() < 1e-9
             assert np.all(parts[:, names.index("constant")] == 0)
         assert model.contributions(columns)[0] == pytest.approx(logit(y.mean()), abs=0.05)
+
+
+def test_contributions_add_up_after_a_calibrator_that_bends(models: dict[int, LeadModel]) -> None:
+    columns, _, _ = leads(200, 6)
+    for model in models.values():
+        bent = replace(model, calibrator=Calibrator("beta", a=0.6, b=1.4, c=0.2))
+        base, parts, _ = bent.contributions(columns)
+        np.testing.assert_allclose(base + parts.sum(1), bent.log_odds(columns), rtol=0, atol=1e-9)
+        assert np.abs(parts[:, -1]).max() < 1e-9
+        straight = model.contributions(columns)[1]
+        told = np.abs(straight[:, :-1]) > 1e-6  # a monotone map turns no sign
+        assert (np.sign(parts[:, :-1])[told] == np.sign(straight[:, :-1])[told]).all()
 
 
 def test_what_matters_contributes_most_and_in_the_right_direction(
