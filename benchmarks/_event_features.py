@@ -187,7 +187,7 @@ def _work_minutes(s: Snapshot, _: str) -> FloatArray:
     events, minutes = _work(s)
     lo, hi = s.seen(events)
     total = np.r_[0.0, np.cumsum(minutes)]
-    return total[hi] - total[lo]
+    return np.asarray(total[hi] - total[lo], dtype=np.float64)
 
 
 def _last_work_minutes(s: Snapshot, _: str) -> FloatArray:

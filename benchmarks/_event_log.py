@@ -55,7 +55,7 @@ class EventLog:
     @property
     def begun(self) -> npt.NDArray[np.int64]:
         """Moment of each case's first event, shape (cases,)."""
-        return self.at[self.position == 1]
+        return np.asarray(self.at[self.position == 1])
 
 
 def read_log(folder: Path) -> EventLog:

@@ -105,7 +105,7 @@ def case_weighted_auc(
 ) -> FloatArray:
     """AUC at each prefix length, averaged by how many cases are that long; (b,).
 
-    A length at which all cases end alike has no AUC and is left out.
+    A length at which all cases end alike has no AUC and is left out; NaN if all are such.
     """
     total, share = np.zeros(len(weight)), np.zeros(len(weight))
     for length in np.unique(position):
@@ -114,7 +114,7 @@ def case_weighted_auc(
         cases = np.where(np.isnan(area), 0.0, weight[:, here].sum(axis=1))
         total += cases * np.nan_to_num(area)
         share += cases
-    return total / share
+    return np.where(share > 0, total / np.where(share > 0, share, 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -167,4 +167,4 @@ def _stability(scored: Scored, q: FloatArray) -> FloatArray:
     size = np.diff(np.r_[first, len(q)]) - 1
     change = np.add.reduceat(step, first) / np.maximum(size, 1)
     w = scored.weight[:, first] * (size > 0)
-    return 1 - w @ change / w.sum(axis=1)
+    return np.asarray(1 - w @ change / w.sum(axis=1), dtype=np.float64)

@@ -85,8 +85,8 @@ def main() -> None:
     print(f"{len(task.train):,} prefixes to learn from", file=sys.stderr)
     rows = np.concatenate([task.train, task.test])
     types = log.snapshot.ledger.activity_levels
-    columns = event_columns(log.snapshot, dict.fromkeys((*FEATURES, *plain_features(types))))
-    columns = take(columns, rows)
+    names = list(dict.fromkeys((*FEATURES, *plain_features(types))))
+    columns = take(event_columns(log.snapshot, names), rows)
     label = task.label[rows]
     fit = np.arange(len(task.train)), np.arange(len(task.train), len(rows))
     ours = blend({n: columns[n] for n in FEATURES}, label, *fit)

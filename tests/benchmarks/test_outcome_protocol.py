@@ -86,7 +86,7 @@ def test_resamples_draw_whole_cases() -> None:
     weight = protocol.case_bootstrap(CASE, 20, np.random.default_rng(0))
     assert (weight[0] == 1).all()
     for case in range(3):
-        assert np.ptp(weight[:, CASE == case], axis=1).max() == 0
+        assert np.ptp(weight[:, case == CASE], axis=1).max() == 0
     assert (np.stack([weight[:, i] for i in (0, 4, 7)]).sum(axis=0)[1:] == 3).all()
 
 
