@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ def _load(name: str) -> ModuleType:
 
 
 protocol = _load("_outcome_protocol")
+DATASETS = os.environ.get("DEALCAST_DATASETS")
 
 # Three cases: 0 is accepted after a cancelled offer, 1 declined, 2 never had an offer.
 CASE = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
@@ -102,3 +104,23 @@ def test_stability_is_a_mean_over_cases_of_the_change_from_prefix_to_prefix() ->
     p = np.stack([accepted, (1 - accepted) / 2, (1 - accepted) / 2], axis=1)
     found = protocol.measure(scored, p)
     assert found["O_ACCEPTED", "temporal stability"][0] == pytest.approx(1 - (0.3 + 0.1) / 2)
+
+
+@pytest.mark.skipif(DATASETS is None, reason="DEALCAST_DATASETS is not set")
+def test_the_counts_of_bpic_2012_are_those_of_the_paper() -> None:
+    assert DATASETS is not None
+    _load("_public")
+    log = _load("_event_log").read_log(Path(DATASETS))
+    assert len(log.name) == 262_200
+    last = protocol.last_offer(log.case, log.name, len(log.begun))
+    label = protocol.labels_of(log.name, last)
+    assert np.bincount(label[label >= 0]).tolist() == [2_243, 802, 1_640]
+    first, later = protocol.split_cases(log.begun, np.flatnonzero(label >= 0), 0.8)
+    assert (len(first), len(later)) == (3_748, 937)
+    tested = protocol.prefixes(log.case, log.position, log.at, later)
+    assert len(tested) == 30_637
+    start = np.datetime64(int(log.begun[later].min()), "us")
+    assert str(start.astype("datetime64[m]")) == "2012-01-27T14:58"  # 15:58 in the Netherlands
+    # A prefix of k events has seen k events: not one more of the same moment.
+    lo, hi = log.snapshot.seen(log.snapshot.ledger.activities)
+    assert (hi - lo == log.position).all()
