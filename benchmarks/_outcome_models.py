@@ -61,8 +61,8 @@ _TREES: dict[str, Any] = {
     "force_row_wise": True,
     "verbosity": -1,
 }
-# Three samples of rows and columns, and one with random cuts, which costs no AUC and saves log
-# loss. A ridge logistic beside them cost .007 of AUC there, and is left out.
+# Three samples of rows and columns, and one with random cuts: on the inner splits .001 less log
+# loss for .001 less AUC. A ridge logistic at half the weight cost .007 of AUC: left out.
 _MEMBERS: tuple[tuple[int, dict[str, Any]], ...] = (
     (60, {"seed": 0}),
     (60, {"seed": 1}),
