@@ -1,0 +1,1 @@
+"""Tests of the parts of benchmarks that can be wrong unseen: protocols and their measures."""
