@@ -47,13 +47,15 @@ _SPREAD = 1.5
 _LEAST_INPUTS, _MOST_INPUTS = 5, 8
 _HELPED = 1.0
 _TINY = 1e-9
-_C = {"small logistic": 0.1, "logistic": 0.05}
+_SMALL_C = 0.1
+# Prior variance of a coefficient: one 2,000th per outcome of the rarer class, within these limits.
+_LEAST_C, _MOST_C, _OUTCOMES_PER_C = 0.05, 0.5, 2000.0
 _NEWTON_COLUMNS = 300
 _TREES = 150
 _TREE_PARAMS: dict[str, Any] = {
     "objective": "binary",
     "num_leaves": 15,
-    "min_data_in_leaf": 100,
+    "min_data_in_leaf": 30,
     "lambda_l2": 5.0,
     "learning_rate": 0.05,
     "deterministic": True,
@@ -389,11 +391,14 @@ class _Rows:
     base: float
 
     def minority(self, w: FloatArray) -> float:
-        """Weight of the rarer outcome, each group counted once with its heaviest row."""
+        """Outcomes of the rarer class, each group counted once with its heaviest row.
+
+        Unequal weights count as the equal ones that would know as much (Kish): (sum w)^2 / sum w^2.
+        """
         rarer = self.y == float(2 * (self.w * self.y).sum() <= self.w.sum())
         heaviest = np.zeros(int(self.group.max(initial=-1)) + 1)
         np.maximum.at(heaviest, self.group[rarer], w[rarer])
-        return float(heaviest.sum())
+        return float(heaviest.sum() ** 2 / max((heaviest**2).sum(), _TINY))
 
     def average(self, values: FloatArray) -> float:
         return float((values * self.w).sum() / max(self.w.sum(), _TINY))
@@ -413,10 +418,11 @@ def _fit_arms(
             arms.append((name, weight, _fit_rates(rows)[0]))
         elif name == "small logistic":
             chosen = _chosen_inputs(_fit_rates(rows)[1])
-            arms.append((name, weight, _fit_logistic(rows, chosen, _C[name])))
+            arms.append((name, weight, _fit_logistic(rows, chosen, _SMALL_C)))
         else:
             everything = np.arange(rows.trees.shape[1])
-            arms.append((name, weight, _fit_logistic(rows, everything, _C[name])))
+            c = float(np.clip(rows.minority(rows.w) / _OUTCOMES_PER_C, _LEAST_C, _MOST_C))
+            arms.append((name, weight, _fit_logistic(rows, everything, c)))
     return tuple(arms)
 
 
