@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 from models.calibration import (
     Calibrator,
     expit,
-    fit_intercept,
-    fit_platt,
+    fit_recalibration,
     logit,
+    newest_line,
     shrunken_line,
 )
 from models.encoding import (
@@ -63,7 +63,6 @@ _TREE_PARAMS: dict[str, Any] = {
     "verbosity": -1,
 }
 _REFERENCE_ROWS = 300
-_RECENT_ROWS = 2000
 _ONE_THREAD_ROWS = 5000
 
 
@@ -331,12 +330,24 @@ class LeadModel:
             True where outcomes mature late, so that the newest known rows are old: the level
             is then moved half way and the slope is left alone.
         """
-        p = np.asarray(out_of_time_p, dtype=np.float64)[-_RECENT_ROWS:]
-        happened = np.asarray(y, dtype=np.float64)[-_RECENT_ROWS:]
-        if late:
-            shift = fit_intercept(p, happened)
-            return replace(self, calibrator=replace(shift, c=shift.c / 2))
-        return replace(self, calibrator=fit_platt(p, happened))
+        return replace(self, calibrator=newest_line(out_of_time_p, y, late=late))
+
+    def recalibrate(
+        self,
+        out_of_time_p: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        at: npt.ArrayLike | None = None,
+        wait: float = 0.0,
+        late: bool = False,
+    ) -> LeadModel:
+        """As `calibrate`, but only where doing so would have helped lately.
+
+        Arguments as in `models.calibration.fit_recalibration`. A line, not a curve: contributions
+        are to add up, and on 2,000 rows a curve does not win on later ones.
+        """
+        line = fit_recalibration(out_of_time_p, y, at=at, wait=wait, late=late)
+        return replace(self, calibrator=line)
 
     def to_state(self) -> dict[str, Any]:
         """JSON values, arrays and boosters, for `models.bundle`."""
