@@ -35,8 +35,6 @@ HALF_LIVES = (None, WINDOW / 2, WINDOW / 4)
 RESAMPLES = 1000
 BARS = {"AUC": 0.78, "log loss": 0.508, "Brier": 0.1685}
 PROTOTYPE = "the bar; the prototype: .775 / .512 / .1695"
-    "half-half blend of the prototype: .775 / .512 / .1695; the reference is the bar to pass"
-)
 
 
 @dataclass(frozen=True)

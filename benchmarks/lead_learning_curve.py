@@ -1,4 +1,4 @@
-"""Lead model from 5 to 5,000 leads on synthetic truth: no cliff, never worse than what few data say.
+"""Lead model from 5 to 5,000 leads on synthetic truth: no cliff, never worse than rates alone.
 
 Each world is a company of its own. The same later leads judge every size; a fit gets the newest
 leads before them, at their entry.
@@ -28,7 +28,7 @@ FloatArray = npt.NDArray[np.float64]
 SEED, WORLDS = 0, 16
 SIZES = (5, 10, 20, 35, 60, 100, 150, 250, 400, 600, 1000, 1500, 2500, 5000)
 HORIZON, JUDGED = 30, 2000
-PRIOR, PRIOR_LEADS = 0.3, 5.0  # as the product's training has them
+PRIOR, PRIOR_LEADS = 0.3, 10.0  # as the product's training has them
 ARMS = ("served", "prior alone", "shrunken base rate", "shrunken rates by source")
 
 
