@@ -345,7 +345,8 @@ class LeadModel:
         """As `calibrate`, but only where doing so would have helped lately.
 
         Arguments as in `models.calibration.fit_recalibration`. A line, not a curve: contributions
-        are to add up, and on 2,000 rows a curve does not win on later ones.
+        are to add up, and a curve chosen on 2,000 rows saved no more than .002 log loss on the
+        later rows of two public sets.
         """
         line = fit_recalibration(out_of_time_p, y, at=at, wait=wait, late=late)
         return replace(self, calibrator=line)
