@@ -332,6 +332,14 @@ def _published(
         for name in ("served", "served, without `campaign`")
         for metric, value in figures(arms[name], y).items()
     ]  # fmt: skip
+    line = measures.calibration_slope_intercept(arms["served"], y, groups=np.arange(len(y)) // STEP)
+    error = 1.96 * line.slope_error
+    rows += [
+        Row("Bank marketing, rolling: served", "calibration slope", line.slope, 1.0,
+            "its interval is to meet 0.9-1.1", len(y), (line.slope - error, line.slope + error)),
+        Row("Bank marketing, rolling: served", "mean probability - share of yes",
+            float(arms["served"].mean() - y.mean()), 0.0, "within 0.02", len(y)),
+    ]  # fmt: skip
     once_auc = (("boosted", 0.642), ("logistic", 0.748), ("served", 0.748))
     rows += [
         Row(f"Bank marketing, fitted once: {name}", "AUC", figures(stale[name], y)["AUC"],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data.features import compute
+from data.history import Snapshot
 from data.timelines import DAY
 from tests.worlds import RECIPE, company, cut, leads
 from training.examples import LeadRows, lead_rows
@@ -73,5 +74,5 @@ def test_a_base_rate_that_moved_is_told(now: float, told: bool) -> None:
     assert drift_note(rows(0.1), few) is None
 
 
-def leads_snapshot():  # type: ignore[no-untyped-def]
+def leads_snapshot() -> Snapshot:
     return company().as_of("lead", np.datetime64(cut(), "us"))
