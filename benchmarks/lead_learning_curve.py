@@ -116,8 +116,8 @@ def main() -> None:
         f"{WORLDS} synthetic companies; the next {JUDGED:,} leads judge, P(qualified within "
         f"{HORIZON} days) at entry, base rate {np.mean(truth):.3f}. Log loss, and served less the "
         "better rival ± a standard error over worlds; a row's interval is that of the difference. "
-        f"The prior alone ({PRIOR:.1f}) happens to be right here, which the first leads do not know: they pay for "
-        "learning the rate.",
+        f"The prior alone ({PRIOR:.1f}) happens to be right here, which the first leads do "
+        "not know: they pay for learning the rate.",
         "",
         *table(["leads", *ARMS, "served - best rival"], lines),
     ]
