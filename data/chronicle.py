@@ -223,6 +223,22 @@ class Ledger:
         """The way through the stages, as known at each stage event."""
         return _stage_path(self.stages, self.stage_runs, self.stage_order)
 
+    @cached_property
+    def first_touch(self) -> IntArray:
+        """When somebody first did something with each record, as known; int64 microseconds, (n,).
+
+        An activity, a move to a stage, an answer or a changed field after the record was known;
+        what came with the record does not count. NEVER where nothing is recorded.
+        """
+        found = np.full(len(self), NEVER, dtype=np.int64)
+        for events in (self.activities, self.stages, self.qualifications):
+            later = events.at > self.known_from[events.row]
+            np.minimum.at(found, events.row[later], events.known_at[later])
+        row, at = self._change_rows, micros(self.changes["changed_at"])
+        later = (row >= 0) & (at > self.known_from[row]) if len(self) else np.zeros(0, dtype=bool)
+        np.minimum.at(found, row[later], known_times(self.changes)[later])
+        return found
+
     def _from_source(self, sources: set[str]) -> BoolArray:
         """Rows that one of some sources brought; "" stands for no source."""
         if not sources:

@@ -8,7 +8,7 @@ Every calibrator is monotone and never answers 0 or 1.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,9 @@ __all__ = [
     "fit_intercept",
     "fit_isotonic",
     "fit_platt",
+    "fit_recalibration",
     "logit",
+    "newest_line",
     "shrunken_line",
 ]
 
@@ -43,6 +45,9 @@ _LEAST_SLOPE = 0.02
 _FEW_ROWS, _FEW_MINORITY = 100, 20
 _CURVE_ROWS, _CURVE_MINORITY = 2000, 100
 _LATER_SHARE = 1 / 3
+# A recalibration looks at the newest rows, is tried in steps over as many, and has to save this
+# much log loss a row.
+_RECENT_ROWS, _TRIAL_ROWS, _LEAST_KNOWN, _LEAST_GAIN = 2000, 250, 100, 0.001
 
 
 class CalibrationError(ValueError):
@@ -193,8 +198,7 @@ def _winner(p: FloatArray, y: FloatArray, w: FloatArray, cut: int) -> Fit:
     """The kind of calibrator that, fitted before `cut`, is best after it."""
 
     def losses(kind: Fit) -> FloatArray:
-        q = kind(p[:cut], y[:cut], w[:cut]).predict(p[cut:])
-        return -(y[cut:] * np.log(q) + (1 - y[cut:]) * np.log1p(-q))
+        return _losses(kind(p[:cut], y[:cut], w[:cut]).predict(p[cut:]), y[cut:])
 
     later = w[cut:] / w[cut:].sum()
     line = losses(fit_platt)
@@ -206,6 +210,68 @@ def _winner(p: FloatArray, y: FloatArray, w: FloatArray, cut: int) -> Fit:
         if gain > error and gain > best_gain:
             best, best_gain = kind, gain
     return best
+
+
+def fit_recalibration(
+    p: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    at: npt.ArrayLike | None = None,
+    wait: float = 0.0,
+    late: bool = False,
+) -> Calibrator:
+    """A line from the newest rows, if such lines would have helped lately; else none.
+
+    What an earlier fit got wrong need not be what the next one gets wrong: under drift that turns
+    back, chasing the newest outcomes makes things worse. So the newest 2,000 rows are replayed in
+    steps of 250, each corrected by the rows known before it.
+
+    Parameters
+    ----------
+    p : array_like of shape (n,)
+        Uncalibrated predictions by fits that had not seen the rows, **oldest row first**.
+    y : array_like of shape (n,)
+        Outcomes, 0 or 1.
+    at : array_like of shape (n,), optional
+        When each row was predicted, in days (or in rows, the default).
+    wait : float
+        How long an outcome takes to be known, in the unit of `at`.
+    late : bool
+        Move the level half way and leave the slope alone: the newest known rows are old.
+
+    Returns
+    -------
+    Calibrator
+        None before 100 rows are known, or where the replay saves less than .001 log loss a row.
+    """
+    p, y, _ = _checked(p, y, None)
+    moment = np.arange(len(y), dtype=np.float64) if at is None else np.asarray(at, np.float64)
+    gain, judged = 0.0, 0
+    for start in range(max(len(y) - _RECENT_ROWS, 0), len(y), _TRIAL_ROWS):
+        known = int(np.searchsorted(moment[:start] + wait, moment[start], side="right"))
+        said, happened = (v[start : start + _TRIAL_ROWS] for v in (p, y))
+        judged += len(said)
+        if known >= _LEAST_KNOWN:
+            corrected = newest_line(p[:known], y[:known], late=late).predict(said)
+            gain += float((_losses(said, happened) - _losses(corrected, happened)).sum())
+    if len(y) < _LEAST_KNOWN or gain < _LEAST_GAIN * judged:
+        return Calibrator()
+    return newest_line(p, y, late=late)
+
+
+def newest_line(p: npt.ArrayLike, y: npt.ArrayLike, *, late: bool = False) -> Calibrator:
+    """Slope and intercept of the newest 2,000 rows; if `late`, only half the intercept."""
+    p, y, _ = _checked(p, y, None)
+    newest = slice(-_RECENT_ROWS, None)
+    if not late:
+        return fit_platt(p[newest], y[newest])
+    shift = fit_intercept(p[newest], y[newest])
+    return replace(shift, c=shift.c / 2)
+
+
+def _losses(p: FloatArray, y: FloatArray) -> FloatArray:
+    inside = np.clip(p, _EDGE, 1 - _EDGE)
+    return np.asarray(-(y * np.log(inside) + (1 - y) * np.log1p(-inside)), dtype=np.float64)
 
 
 def fit_intercept(

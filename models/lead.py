@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 from models.calibration import (
     Calibrator,
     expit,
-    fit_intercept,
-    fit_platt,
+    fit_recalibration,
     logit,
+    newest_line,
     shrunken_line,
 )
 from models.encoding import (
@@ -48,14 +48,17 @@ _BOUNDARIES = (30.0, 100.0, 500.0)
 _SPREAD = 1.5
 _LEAST_INPUTS, _MOST_INPUTS = 5, 8
 _HELPED = 1.0
+_HALF_HELPED = 2.0  # nats of help at which a column's rates count half
 _TINY = 1e-9
-_C = {"small logistic": 0.1, "logistic": 0.05}
+_SMALL_C = 0.1
+# Prior variance of a coefficient: one 2,000th per outcome of the rarer class, within these limits.
+_LEAST_C, _MOST_C, _OUTCOMES_PER_C = 0.05, 0.5, 2000.0
 _NEWTON_COLUMNS = 300
 _TREES = 150
 _TREE_PARAMS: dict[str, Any] = {
     "objective": "binary",
     "num_leaves": 15,
-    "min_data_in_leaf": 100,
+    "min_data_in_leaf": 30,
     "lambda_l2": 5.0,
     "learning_rate": 0.05,
     "deterministic": True,
@@ -63,7 +66,6 @@ _TREE_PARAMS: dict[str, Any] = {
     "verbosity": -1,
 }
 _REFERENCE_ROWS = 300
-_RECENT_ROWS = 2000
 _ONE_THREAD_ROWS = 5000
 
 
@@ -335,12 +337,25 @@ class LeadModel:
             True where outcomes mature late, so that the newest known rows are old: the level
             is then moved half way and the slope is left alone.
         """
-        p = np.asarray(out_of_time_p, dtype=np.float64)[-_RECENT_ROWS:]
-        happened = np.asarray(y, dtype=np.float64)[-_RECENT_ROWS:]
-        if late:
-            shift = fit_intercept(p, happened)
-            return replace(self, calibrator=replace(shift, c=shift.c / 2))
-        return replace(self, calibrator=fit_platt(p, happened))
+        return replace(self, calibrator=newest_line(out_of_time_p, y, late=late))
+
+    def recalibrate(
+        self,
+        out_of_time_p: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        at: npt.ArrayLike | None = None,
+        wait: float = 0.0,
+        late: bool = False,
+    ) -> LeadModel:
+        """As `calibrate`, but only where doing so would have helped lately.
+
+        Arguments as in `models.calibration.fit_recalibration`. A line, not a curve: contributions
+        are to add up, and a curve chosen on 2,000 rows saved no more than .002 log loss on the
+        later rows of two public sets.
+        """
+        line = fit_recalibration(out_of_time_p, y, at=at, wait=wait, late=late)
+        return replace(self, calibrator=line)
 
     def to_state(self) -> dict[str, Any]:
         """JSON values, arrays and boosters, for `models.bundle`."""
@@ -395,11 +410,14 @@ class _Rows:
     base: float
 
     def minority(self, w: FloatArray) -> float:
-        """Weight of the rarer outcome, each group counted once with its heaviest row."""
+        """Outcomes of the rarer class, each group counted once with its heaviest row.
+
+        Unequal weights count as the equal ones that would know as much (Kish): (sum w)^2 / sum w^2.
+        """
         rarer = self.y == float(2 * (self.w * self.y).sum() <= self.w.sum())
         heaviest = np.zeros(int(self.group.max(initial=-1)) + 1)
         np.maximum.at(heaviest, self.group[rarer], w[rarer])
-        return float(heaviest.sum())
+        return float(heaviest.sum() ** 2 / max((heaviest**2).sum(), _TINY))
 
     def average(self, values: FloatArray) -> float:
         return float((values * self.w).sum() / max(self.w.sum(), _TINY))
@@ -419,10 +437,11 @@ def _fit_arms(
             arms.append((name, weight, _fit_rates(rows)[0]))
         elif name == "small logistic":
             chosen = _chosen_inputs(_fit_rates(rows)[1])
-            arms.append((name, weight, _fit_logistic(rows, chosen, _C[name])))
+            arms.append((name, weight, _fit_logistic(rows, chosen, _SMALL_C)))
         else:
             everything = np.arange(rows.trees.shape[1])
-            arms.append((name, weight, _fit_logistic(rows, everything, _C[name])))
+            c = float(np.clip(rows.minority(rows.w) / _OUTCOMES_PER_C, _LEAST_C, _MOST_C))
+            arms.append((name, weight, _fit_logistic(rows, everything, c)))
     return tuple(arms)
 
 
@@ -464,9 +483,10 @@ def _fit_trees(rows: _Rows, num_threads: int, seed: int) -> _Trees:
 def _fit_rates(rows: _Rows) -> tuple[_Rates, FloatArray]:
     """The rates arm, and how much each column helped rows it had not seen (log loss, summed).
 
-    A column that did not help by a nat, which noise often does not reach, gets no offset. The
-    damping is the slope of y on the summed left-one-out offsets, with prior .3 +- .25, held
-    between 0 and 1: the columns were chosen by the same rows.
+    A column that helped by g nats counts g / (g + 2), one that did not help nothing: noise often
+    helps by one, and a threshold would make scores jump from lead to lead. The damping is the
+    slope of y on the summed left-one-out offsets, with prior .3 +- .25, held between 0 and 1: the
+    columns were weighed by the same rows.
     """
     edges: list[FloatArray | None] = []
     tables, unseen = [], np.zeros(rows.trees.shape)
@@ -480,8 +500,9 @@ def _fit_rates(rows: _Rows) -> tuple[_Rates, FloatArray]:
         edges.append(bins)
         tables.append(table - rows.average(table[level]))
     gain = _gains(unseen, rows)
-    used = gain > _HELPED
-    score = unseen[:, used].sum(axis=1)
+    helped = np.maximum(gain, 0.0)
+    share = helped / (helped + _HALF_HELPED)
+    score = _row_sums(unseen * share)
     # The base rate carries the level, so the intercept is held at 0.
     _, slope = shrunken_line(
         (score - rows.average(score))[:, None],
@@ -492,7 +513,7 @@ def _fit_rates(rows: _Rows) -> tuple[_Rates, FloatArray]:
         sd=np.full(1, 0.25),
         intercept_sd=1e-6,
     )
-    factors = np.where(used, np.clip(slope, 0.0, 1.0), 0.0)
+    factors = share * np.clip(slope, 0.0, 1.0)
     offsets = tuple(table * factor for table, factor in zip(tables, factors, strict=True))
     return _Rates(rows.base, tuple(edges), offsets), gain
 

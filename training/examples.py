@@ -36,6 +36,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 _CONTEXT_MASK = 0.15  # share of training rows whose context is hidden, as in a bare request
 _HORIZONS = (7, 14, 30, 60, 90, 180)
+# Closed leads, and the share of them with a trace of work, from which a lack of traces tells.
+_LEAST_WORKED, _SHARE_WORKED = 50, 0.9
 
 
 @dataclass(frozen=True)
@@ -257,7 +259,7 @@ def lead_rows(
     """Lead landmarks in [start, stop) whose label was known by `until`.
 
     Immature landmarks (open, and not yet `horizon` days old at `until`) are left out: they are
-    unknown, not negative.
+    unknown, not negative. So are leads that nobody ever worked (`_never_worked`).
     """
     every = max(horizon // 4, 1) * DAY
     if horizon == 0:
@@ -270,10 +272,28 @@ def lead_rows(
         won = (marks.outcome == WON) & (marks.end - marks.at <= wait)
         # Only time decides maturity: keeping early closings of young landmarks would favour
         # the fast ones.
-        mature = marks.at + wait <= until
+        mature = (marks.at + wait <= until) & ~_never_worked(history, marks, until)
         label = won.astype(np.float64)
     snapshot = history.landmarks("lead", marks.row[mature], marks.at[mature])
     return LeadRows(snapshot, label[mature], marks.row[mature])
+
+
+def _never_worked(history: History, marks: _Landmarks, until: int) -> BoolArray:
+    """Landmarks of leads still open at `until` with which nobody has done anything since entry.
+
+    They were not turned down, they were not tried. Records can only tell where work leaves
+    traces: so only in histories where nine in ten of the leads that closed, and at least 50, had
+    an activity, a move, an answer or a changed field before they did. Elsewhere they stay
+    negative.
+    """
+    touched = history.leads.first_touch
+    spells = open_spells(history.leads, until)
+    closed = spells.outcome != OPEN
+    worked = touched[spells.row[closed]] < spells.end[closed]
+    if len(worked) < _LEAST_WORKED or worked.mean() < _SHARE_WORKED:
+        return np.zeros(len(marks.row), dtype=bool)
+    waiting = (marks.outcome == OPEN) & (marks.end == until)
+    return np.asarray(waiting & (touched[marks.row] > until))
 
 
 def _entries(history: History, start: int, stop: int, until: int) -> _Landmarks:

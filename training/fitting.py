@@ -37,7 +37,8 @@ _REFERENCE_SCORES = 2000
 _REFERENCE_RECORDS, _LEAST_OF_STAGE = 500, 30  # that reasons of deals are counted from
 # What few closed deals do not tell yet, by how many count as much: how long deals can last, days.
 _FEW_CLOSED, _FEW_LONGEST = 20.0, 180.0
-_LEAD_PRIOR, _PRIOR_LEADS = 0.3, 5.0  # share of leads that qualify before any has, and its worth
+_LEAD_PRIOR, _PRIOR_LEADS = 0.3, 10.0  # share of leads that qualify before any has, and its worth
+_WIN_PRIOR, _PRIOR_WINS = 0.3, 10.0  # the same of qualified leads that are won
 
 
 class TrainingError(ValueError):
@@ -375,15 +376,15 @@ def _win_given_qualified(
         if origin[r] is not None and str(origin[r]) in leads.row_of
     ]
     won = np.array([p[1] for p in pairs], dtype=np.float64)
-    rate = float((won.sum() + 3.0) / (len(won) + 10.0))
-    if min(won.sum(), len(won) - won.sum()) < 30:
+    rate = float((won.sum() + _WIN_PRIOR * _PRIOR_WINS) / (len(won) + _PRIOR_WINS))
+    if len(pairs) == 0:
         return None, rate
     snapshot = history.landmarks(
         "lead", np.array([p[0] for p in pairs]), np.array([p[2] for p in pairs])
     )
     model = LeadModel.fit(
-        compute(snapshot, features), won, order_time=snapshot.at / DAY, seed=recipe.seed,
-        num_threads=recipe.threads,
+        compute(snapshot, features), won, order_time=snapshot.at / DAY,
+        prior=(_WIN_PRIOR, _PRIOR_WINS), seed=recipe.seed, num_threads=recipe.threads,
     )  # fmt: skip
     return model, rate
 

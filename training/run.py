@@ -1,7 +1,7 @@
 """The training run: one walk from a history to a bundle, its evaluation and the gate's verdict.
 
-Three disjoint later slices, in order: hazards (or lead probabilities) of an earlier fit are
-recalibrated on the first; the recipe so calibrated is judged on the second; the accepted recipe
+Three disjoint later slices, in order: hazards of an earlier fit (or lead probabilities of several)
+are recalibrated on the first; the recipe so calibrated is judged on the second; the accepted recipe
 is refitted on everything, with the calibration that the newest out-of-time predictions teach.
 """
 
@@ -18,21 +18,28 @@ from data.features import compute
 from data.history import OPEN, WON, History
 from data.timelines import DAY
 from models.baseline import shrunken_rate
+from models.measures import log_loss
 from scoring.bundles import DealBundle, LeadBundle
 from training.backtest import Issued, backtest, coverage_of, summary
 from training.evaluation import Evaluation, evaluate_deals, evaluate_leads, plain
-from training.examples import LeadRows, deal_rows, durations, lead_horizon, lead_rows
+from training.examples import deal_rows, durations, lead_horizon, lead_rows
 from training.fitting import Recipe, fit_deals, fit_leads
+from training.refits import (
+    OutOfTime,
+    ageing_note,
+    drift_note,
+    out_of_time,
+    refits_between,
+)
 
 __all__ = ["Check", "Run", "train_deals", "train_leads"]
 
 _HORIZONS = (7, 14, 30, 60, 90, 180)
 _LEAST_CLOSED = 20  # closed deals, or matured leads, before anything is held back to judge on
-_LEAST_ROWS = 100  # landmarks that a calibrator of leads needs
 _LEAST_ORIGINS = 4
 _LEAST_GAIN = 0.001  # log loss that recalibration must save to be worth its noise
 _MOST_ORIGINS = 12
-_LATE_DAYS = 30  # from this lead horizon on the newest known labels are old news
+_REFITS = 3  # fits a slice, whose predictions teach the recalibration of leads
 
 FloatArray = npt.NDArray[np.float64]
 Say = Callable[[str], None]
@@ -132,7 +139,7 @@ def train_deals(
         rival = evaluate_deals(history, recalibrated, second, until, until, horizon)
         # What an earlier fit got wrong need not be what this one gets wrong.
         helps = _gain(evaluation, rival) >= _LEAST_GAIN
-        notes.append(_calibration_note("hazards", evaluation, rival, helps))
+        notes.append(_calibration_note(evaluation, rival, helps))
         if helps:
             newest, evaluation = recalibrated, rival
         say("back-testing the forecast")
@@ -176,73 +183,67 @@ def train_leads(
         )
     say(f"fitting on everything known by {_day(until)}")
     bundle = fit_leads(history, until, days, judged.recipe, trained_at)
+    notes = list(judged.notes)
     if judged.newest is not None:
-        p, y = judged.newest
-        bundle = replace(bundle, model=bundle.model.calibrate(p, y, late=days >= _LATE_DAYS))
+        bundle = replace(bundle, model=judged.newest.recalibrate(bundle.model, days))
+        done = bundle.model.calibrator.name != "none"
+        notes.append(
+            "Probabilities are recalibrated on the newest matured leads: that would have helped "
+            "lately" if done
+            else "Probabilities are not recalibrated: that would not have helped lately"
+        )  # fmt: skip
     evaluation = judged.evaluation
     manifest = replace(
         bundle.manifest, evaluation=plain(evaluation) if evaluation is not None else {}
     )
     checks = _lead_checks(history, evaluation, champion, second, until, days, recipe)
-    return Run("lead", replace(bundle, manifest=manifest), evaluation, [], checks, judged.notes)
+    return Run("lead", replace(bundle, manifest=manifest), evaluation, [], checks, notes)
 
 
 @dataclass(frozen=True)
 class _Judged:
     """What later leads say of a recipe.
 
-    `newest` holds uncalibrated probabilities and labels of the judged slice, oldest first, for
-    the final calibration; None where calibrating does not help.
+    `newest` holds out-of-time predictions of both slices, for the final recalibration.
     """
 
     recipe: Recipe
     notes: list[str]
     evaluation: Evaluation | None = None
-    newest: tuple[FloatArray, FloatArray] | None = None
+    newest: OutOfTime | None = None
 
 
 def _judge_leads(
     history: History, recipe: Recipe, days: int, cuts: tuple[int, int, int], say: Say
 ) -> _Judged:
-    """Calibrate on the slice between the first two cuts, judge on the one up to the third."""
+    """Recalibrate on the slice between the first two cuts, judge on the one up to the third."""
     first, second, until = cuts
     say(f"fitting on what was known by {_day(first)}, to calibrate")
     recipe, oldest = _choose_half_life(history, first, second, days, recipe)
+    refits = refits_between(history, first, second, days, recipe, _REFITS, oldest)
+    limit = recipe.landmarks // _REFITS
+    known = out_of_time(history, refits, second, second, days, limit)
     say(f"fitting on what was known by {_day(second)}, to judge")
     bundle = fit_leads(history, second, days, recipe)
-    model = calibrated = bundle.model
-    rows = _in_order(lead_rows(history, first, second, second, days, limit=recipe.landmarks))
-    if len(rows.label) >= _LEAST_ROWS:
-        p = oldest.model.predict(compute(rows.snapshot, oldest.features), calibrated=False)
-        calibrated = model.calibrate(p, rows.label, late=days >= _LATE_DAYS)
-    later = _in_order(lead_rows(history, second, until, until, days, limit=recipe.landmarks))
+    later = lead_rows(history, second, until, until, days, limit=recipe.landmarks)
     if not len(later.label):
         return _Judged(recipe, [f"no lead of {_day(second)} or later has matured: not verified"])
-    columns = compute(later.snapshot, bundle.features)
     before = lead_rows(history, -DAY, second, second, days, limit=recipe.landmarks)
     rate = shrunken_rate(float(before.label.sum()), float(len(before.label)), 0.3)["rate"]
-    what = f"P(qualified within {days} days)" if days else "P(qualified), in order of entry"
-    plainly, rival = (
-        evaluate_leads(
-            {"served": m.predict(columns), "base rate": np.full(len(later.label), rate)},
-            later.label, later.lead, second, until, what, columns,
-        )
-        for m in (model, calibrated)
+    columns = compute(later.snapshot, bundle.features)
+    served = known.recalibrate(bundle.model, days)
+    evaluation = evaluate_leads(
+        {"served": served.predict(columns), "base rate": np.full(len(later.label), rate)},
+        later.label, later.lead, second, until,
+        f"P(qualified within {days} days)" if days else "P(qualified), in order of entry", columns,
     )  # fmt: skip
-    helps = _gain(plainly, rival) >= _LEAST_GAIN
-    newest = model.predict(columns, calibrated=False), later.label
-    return _Judged(
-        recipe,
-        [_calibration_note("probabilities", plainly, rival, helps)],
-        rival if helps else plainly,
-        newest if helps and len(later.label) >= _LEAST_ROWS else None,
-    )
-
-
-def _in_order(rows: LeadRows) -> LeadRows:
-    """The same landmarks, oldest first: calibrators look at the newest."""
-    order = np.argsort(rows.snapshot.at, kind="stable")
-    return LeadRows(rows.snapshot.take(order), rows.label[order], rows.lead[order])
+    say(f"refitting {_REFITS - 1} times since, to see how the model ages")
+    newest = refits_between(history, second, until, days, recipe, _REFITS, bundle)
+    once = out_of_time(history, newest[:1], until, until, days, recipe.landmarks)
+    again = out_of_time(history, newest, until, until, days, limit)
+    notes = [ageing_note(once, again, _REFITS, days == 0), drift_note(before, later)]
+    everything = out_of_time(history, refits + newest, until, until, days, limit)
+    return _Judged(recipe, [n for n in notes if n is not None], evaluation, everything)
 
 
 def _gain(before: Evaluation | None, after: Evaluation | None) -> float:
@@ -252,11 +253,9 @@ def _gain(before: Evaluation | None, after: Evaluation | None) -> float:
     return float(before.arms[0]["log_loss"] - after.arms[0]["log_loss"])
 
 
-def _calibration_note(
-    what: str, before: Evaluation | None, after: Evaluation | None, helps: bool
-) -> str:
+def _calibration_note(before: Evaluation | None, after: Evaluation | None, helps: bool) -> str:
     return (
-        f"Recalibrating the {what} on the slice before changes the log loss by "
+        "Recalibrating the hazards on the slice before changes the log loss by "
         f"{-_gain(before, after):+.4f}: {'done' if helps else 'left out'}"
     )
 
@@ -370,17 +369,20 @@ def _no_worse(code: str, ours: Evaluation | None, rival: Evaluation | None, exis
 def _choose_half_life(
     history: History, first: int, second: int, days: int, recipe: Recipe
 ) -> tuple[Recipe, LeadBundle]:
-    """No recency weights, or a half-life of half the records' span: the better on the slice."""
+    """No recency weights, or a half-life of a half or a quarter of the records' span.
+
+    The best on the slice; weights have to save .001 log loss.
+    """
     span = (first - _first_known(history, "lead")) / DAY
     rows = lead_rows(history, first, second, second, days, limit=recipe.landmarks)
     best: tuple[float, Recipe, LeadBundle] | None = None
-    for half_life in (None, max(span / 2, 1.0)):
+    for half_life in (None, max(span / 2, 1.0), max(span / 4, 1.0)):
         candidate = replace(recipe, half_life=half_life)
         bundle = fit_leads(history, first, days, candidate)
         loss = 0.0
         if len(rows.label):
-            p = np.clip(bundle.model.predict(compute(rows.snapshot, bundle.features)), 1e-6, 1)
-            loss = -float(np.mean(rows.label * np.log(p) + (1 - rows.label) * np.log1p(-p + 1e-9)))
+            p = bundle.model.predict(compute(rows.snapshot, bundle.features))
+            loss = log_loss(p, rows.label) + _LEAST_GAIN * (half_life is not None)
         if best is None or loss < best[0]:
             best = (loss, candidate, bundle)
     assert best is not None

@@ -16,7 +16,9 @@ from models.calibration import (
     fit_intercept,
     fit_isotonic,
     fit_platt,
+    fit_recalibration,
     logit,
+    newest_line,
 )
 from models.measures import log_loss
 
@@ -175,3 +177,44 @@ def test_the_mean_slope_between_two_log_odds_leads_from_one_to_the_other() -> No
         far = np.abs(z - 0.3) > 0.1
         np.testing.assert_allclose(led[far], calibrator.log_odds(z)[far], rtol=0, atol=1e-12)
         assert (slope > 0).all() and np.ptp(slope[2:5]) < 1e-6
+
+
+# --- recalibration that has to earn its place -------------------------------------------------
+
+
+def outcomes(rate: FloatArray, seed: int = 0) -> FloatArray:
+    return (np.random.default_rng(seed).random(len(rate)) < rate).astype(float)
+
+
+def test_a_lasting_error_of_the_level_is_corrected() -> None:
+    p = np.full(2000, 0.1)
+    found = fit_recalibration(p, outcomes(np.full(2000, 0.25)))
+    assert found.name == "platt"
+    assert found.predict([0.1])[0] == pytest.approx(0.25, abs=0.03)
+
+
+def test_bursts_that_are_over_before_they_are_known_are_not_chased() -> None:
+    """Each burst of 250 rows is followed by as many quiet ones: correcting comes too late."""
+    rate = np.where(np.arange(4000) // 250 % 2 == 0, 0.3, 0.1)
+    y, p = outcomes(rate), np.full(4000, 0.2)
+    assert fit_recalibration(p, y) == Calibrator()
+    assert fit_recalibration(p[:99], y[:99]) == Calibrator()
+    assert fit_recalibration([], []) == Calibrator()
+
+
+def test_the_replay_knows_only_outcomes_that_had_time_to_be_known() -> None:
+    """The level moved 300 rows ago: seen at once it is worth correcting, seen late it is not."""
+    rate = np.where(np.arange(2300) < 2000, 0.1, 0.6)
+    y, p = outcomes(rate), np.full(2300, 0.1)
+    days = np.arange(2300) / 10
+    assert fit_recalibration(p, y, at=days).name == "platt"
+    assert fit_recalibration(p, y, at=days, wait=200.0) == Calibrator()
+
+
+def test_late_labels_move_the_level_half_way() -> None:
+    p, y = np.full(2000, 0.1), outcomes(np.full(2000, 0.3))
+    half, whole = newest_line(p, y, late=True), fit_intercept(p, y)
+    assert half.slope == 1.0 and half.c == pytest.approx(whole.c / 2)
+    assert fit_recalibration(p, y, late=True) == half
+    older = np.concatenate([np.ones(5000), y])
+    assert newest_line(np.full(7000, 0.1), older, late=True) == half

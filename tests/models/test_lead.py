@@ -1,6 +1,7 @@
 """The lead model: every tier learns, nothing jumps, reasons add up, bits stay the same."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from models import bundle
+from models import bundle, lead
 from models.calibration import Calibrator, expit, logit
 from models.encoding import Columns
 from models.lead import UNEXPLAINED, LeadError, LeadModel, tier_weights
@@ -70,6 +71,58 @@ def test_weights_sum_to_one_and_never_jump() -> None:
     assert tier_weights(100) == pytest.approx((0, 0.5, 0.5, 0))
     assert tier_weights(500) == pytest.approx((0, 0, 0.75, 0.25))
     assert tier_weights(1e9) == (0.0, 0.0, 0.5, 0.5)
+
+
+def largest_step(boundary: float) -> float:
+    """Root mean square change of the log-odds of later leads, as outcomes grow by 4 % a step."""
+    columns, y, _ = leads(4500, 21)
+    later, _, _ = leads(1000, 22)
+    wanted = np.unique(np.round(boundary * 1.04 ** np.arange(-3, 4)))
+    sizes = np.searchsorted(np.cumsum(y), wanted) + 1
+    said = [
+        LeadModel.fit(rows(columns, slice(0, n)), y[:n], order_time=np.zeros(n)).log_odds(later)
+        for n in sizes.tolist()
+    ]
+    return max(float(np.sqrt(np.mean((b - a) ** 2))) for a, b in pairwise(said))
+
+
+@pytest.mark.parametrize("boundary", [30.0, 100.0, 500.0])
+def test_scores_do_not_jump_where_one_arm_hands_over_to_the_next(
+    boundary: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert largest_step(boundary) < 0.2
+
+    def switched(minority: float) -> tuple[float, float, float, float]:
+        if minority >= 500:
+            return 0.0, 0.0, 0.5, 0.5
+        return float(minority < 30), float(30 <= minority < 100), float(minority >= 100), 0.0
+
+    monkeypatch.setattr(lead, "tier_weights", switched)
+    assert largest_step(boundary) > 0.2
+
+
+def test_a_column_helps_the_rates_more_and_more_as_its_evidence_grows() -> None:
+    """One more lead never turns a column on at full strength."""
+    levels = np.array(["web", "fair"], dtype=object)
+    said = []
+    for n in range(4, 60):
+        codes = (np.arange(n) % 2).astype(np.int32)
+        y = (np.arange(n) % 4 == 1).astype(float)  # half of the fairs, none of the webs
+        known: Columns = {"source": (codes, levels)}
+        model = LeadModel.fit(known, y, order_time=np.zeros(n), min_count=1)
+        said.append(model.log_odds({"source": (np.array([0, 1], dtype=np.int32), levels)}))
+    apart = np.diff(np.array(said), axis=1)[:, 0]
+    assert apart[0] < 0.3 < 1.0 < apart[-1]
+    assert np.abs(np.diff(apart)).max() < 0.2
+
+
+def test_weighted_outcomes_count_as_the_equal_ones_that_know_as_much() -> None:
+    columns, y, _ = leads(2000, 1)
+    days = np.arange(2000, dtype=float)
+    weight = np.exp2((days - 1999) / 300)[y == 1]
+    model = LeadModel.fit(columns, y, order_time=days, half_life=300)
+    kish = weight.sum() ** 2 / (weight**2).sum()
+    assert [w for _, w, _ in model.arms] == pytest.approx([w for w in tier_weights(kish) if w > 0])
 
 
 def test_the_method_follows_the_outcomes_and_is_told(models: dict[int, LeadModel]) -> None:
@@ -231,6 +284,19 @@ def test_calibrate_corrects_the_level_and_slope_of_later_rows(
     assert losses == sorted(losses) and losses[2] - losses[0] > 0.1
     assert fresh.calibrator.examples == 2000 and late.calibrator.slope == 1.0
     assert fresh.predict(later, calibrated=False).tobytes() == model.predict(later).tobytes()
+
+
+def test_recalibration_is_done_only_where_it_would_have_helped_lately(
+    models: dict[int, LeadModel],
+) -> None:
+    model = models[2500]
+    moved, happened, _ = leads(1500, 8, level=0.0)
+    same, as_before, _ = leads(1500, 8)
+    done = model.recalibrate(model.predict(moved), happened)
+    assert done.calibrator == model.calibrate(model.predict(moved), happened).calibrator
+    assert model.recalibrate(model.predict(same), as_before).calibrator.name == "none"
+    late = model.recalibrate(model.predict(moved), happened, late=True).calibrator
+    assert late.slope == 1.0 and 0 < late.c < done.predict(moved).mean() * 2
 
 
 def test_a_saved_model_answers_with_the_same_bits(

@@ -242,6 +242,53 @@ def test_without_a_qualification_the_horizon_is_a_month() -> None:
     assert lead_horizon(history, us("2025-02-01")) == 30
 
 
+def worked(n: int, share: float, **more: list[dict[str, Any]]) -> History:
+    """`n` disqualified leads, a share of them after a call, and one lead that nobody touched."""
+    rows = [lead("2025-01-01", "disqualified", "2025-01-20") for _ in range(n)]
+    rows = [{"lead_id": f"L{i}", **r} for i, r in enumerate([*rows, lead("2025-01-01")])]
+    calls = [
+        {"activity_id": f"A{i}", "lead_id": f"L{i}", "type": "call",
+         "occurred_at": "2025-01-05T00:00:00Z"}
+        for i in range(round(share * n))
+    ]  # fmt: skip
+    tables = {"lead": rows, **more, "activity": [*calls, *more.get("activity", [])]}
+    return History({name: Table.from_rows(ENTITIES[name], r) for name, r in tables.items()})
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "negative"), [(60, 1.0, False), (60, 0.8, True), (40, 1.0, True)]
+)
+def test_a_lead_nobody_worked_is_unlabelled_where_work_leaves_traces(
+    n: int, share: float, negative: bool
+) -> None:
+    until = us("2025-04-01")
+    rows = lead_rows(worked(n, share), 0, until, until, 7)
+    assert (n in rows.lead) == negative
+    assert set(range(n)) <= set(rows.lead.tolist())
+
+
+@pytest.mark.parametrize(
+    "trace",
+    [
+        {"activity": [{"activity_id": "X", "lead_id": "L60", "type": "call",
+                       "occurred_at": "2025-03-05T00:00:00Z"}]},
+        {"field_change": [{"entity": "lead", "entity_id": "L60", "field": "owner_id",
+                           "old_value": "a", "new_value": "b",
+                           "changed_at": "2025-02-01T00:00:00Z"}]},
+        {"stage_change": [{"entity": "lead", "entity_id": "L60", "to_stage_id": "contacted",
+                           "changed_at": "2025-02-01T00:00:00Z"}]},
+    ],
+)  # fmt: skip
+def test_any_trace_of_work_makes_a_lead_without_success_a_negative(
+    trace: dict[str, list[dict[str, Any]]],
+) -> None:
+    until = us("2025-04-01")
+    history = worked(60, 1.0, **trace)
+    assert 60 in lead_rows(history, 0, until, until, 7).lead
+    early = us("2025-01-20")  # before the trace
+    assert history.leads.first_touch[60] > early
+
+
 def test_made_up_times_give_one_row_a_lead_at_its_entry() -> None:
     facts = (SourceFacts("crm", pseudo_times=("lead",)),)
     made = [{"created_at": f"2025-01-01T00:00:0{i}Z", "outcome": o}

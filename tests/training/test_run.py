@@ -21,7 +21,6 @@ from scoring.scores import won_within
 from tests.small_crm import after, deal, history, moment
 from training import run as module
 from training.evaluation import Evaluation, evaluate_leads
-from training.examples import lead_rows
 from training.fitting import Recipe, TrainingError
 from training.run import Check, Run, train_deals, train_leads
 
@@ -243,15 +242,6 @@ def test_a_lead_run_learns_its_calibration_before_it_is_judged(
     assert found.bundle.manifest.kind == "lead" and [c.code for c in found.checks] == [
         "LG001", "LG002",
     ]  # fmt: skip
-
-
-def test_calibrators_see_the_oldest_lead_first() -> None:
-    until = int(end().astype(np.int64))
-    rows = lead_rows(company(), -DAY, until, until, 14)
-    assert (np.diff(rows.snapshot.at) < 0).any()  # they come record by record
-    ordered = module._in_order(rows)
-    assert (np.diff(ordered.snapshot.at) >= 0).all()
-    assert ordered.label.sum() == rows.label.sum() and len(ordered.lead) == len(rows.lead)
 
 
 # --- the gate --------------------------------------------------------------------------------
