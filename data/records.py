@@ -464,6 +464,9 @@ class SourceFacts:
     observed_until : datetime64[us] or NaT
         The source was exported at this moment: nothing is known of later times. NaT for a
         source that goes on sending.
+    trusted : dict of str to tuple of str
+        By entity, fields and attributes that the user vouches for: they may be read though they
+        look as if they knew the outcome.
     """
 
     name: str
@@ -473,6 +476,7 @@ class SourceFacts:
     pseudo_times: tuple[str, ...] = ()
     observed_from: np.datetime64 = _MISSING_TIME
     observed_until: np.datetime64 = _MISSING_TIME
+    trusted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _CLOSED = ("open", "won", "lost")
