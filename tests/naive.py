@@ -76,7 +76,12 @@ created_at = "engage_date"
 closed_at = "close_date"
 account_id = "account"
 owner_id = "sales_agent"
-amount = { lookup = "products", key = "product", map = "product_spelling", match = "product", value = "sales_price" }
+[table.fields.amount]
+lookup = "products"
+key = "product"
+map = "product_spelling"
+match = "product"
+value = "sales_price"
 [table.attributes]
 account = "account"
 sales_agent = "sales_agent"
@@ -115,7 +120,7 @@ def naive_history(name: str, declared: Declared, missing: tuple[str, ...] = ()) 
         text = text.replace("\n[[table]]", f"\nmissing = [{words}]\n[[table]]", 1)
     tables, facts = _read(name, text)
     if declared == "static":
-        every = {
+        every: dict[str, tuple[str, ...]] = {
             side: (*(f.name for f in tables[side].entity.fields), *tables[side].attributes)
             for side in ("lead", "deal")
             if side in tables

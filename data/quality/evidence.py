@@ -20,6 +20,7 @@ from data.quality.findings import View
 __all__ = ["LEAST", "Evidence", "Levels", "Sample", "sample_as_of", "sample_today", "weigh"]
 
 LEAST = 20  # records of each outcome before anything is said
+_MOST = 200_000  # records looked at; above, they are thinned at random
 _BINS = 20
 _WINDOWS, _PER_WINDOW = 50, 25  # most windows of time, and records of the rarer outcome in each
 _Z = 1.64  # one-sided 95 % bounds: few records prove nothing
@@ -145,14 +146,15 @@ class Evidence:
 
 def sample_today(view: View) -> Sample:
     """All records as they stand; those gone or deleted while open are left out."""
-    rows = np.flatnonzero((view.outcome != OPEN) | view.still_open)
+    rows = _thinned(np.flatnonzero((view.outcome != OPEN) | view.still_open))
     return Sample(view.ledger, rows, view.outcome[rows], view.closed_at[rows])
 
 
 def sample_as_of(history: History, side: Side, until: int) -> Sample:
     """The records known by `until` (int64 microseconds), with outcomes as known then."""
     ledger = history.ledger(side)
-    rows = np.flatnonzero((ledger.known_from <= until) & (ledger.known_from != NEVER))
+    known = (ledger.known_from <= until) & (ledger.known_from != NEVER)
+    rows = _thinned(np.flatnonzero(known))
     then = history.landmarks(side, rows, np.full(len(rows), until, dtype=np.int64))
     keep = (then.outcome != OPEN) | then.exists
     then = then.take(keep)
@@ -160,6 +162,12 @@ def sample_as_of(history: History, side: Side, until: int) -> Sample:
     at = np.append(ledger.outcomes.at, NEVER)[last]
     closed_at = np.where((last >= 0) & (then.outcome != OPEN), at, NEVER)
     return Sample(ledger, then.rows, then.outcome, closed_at)
+
+
+def _thinned(rows: IntArray) -> IntArray:
+    if len(rows) <= _MOST:
+        return rows
+    return np.sort(np.random.default_rng(0).choice(rows, _MOST, replace=False))
 
 
 def weigh(sample: Sample, name: str, moment: Literal["today", "entry"]) -> Evidence:

@@ -473,7 +473,8 @@ def _changed_in_bulk(view: View) -> Finding | None:
     )
     return view.finding(
         "warning",
-        f"fields that change in {_BULK_RECORDS} and more {view.noun} within the same minute: {names}",
+        f"fields that change in {_BULK_RECORDS} and more {view.noun} within the same minute: "
+        f"{names}",
         "a rule or an import wrote them: their times are those of the writing, not of the facts. "
         "Leave such changes out, or list the field under `exclude`",
         fields=found,
