@@ -453,8 +453,8 @@ class SourceFacts:
         By entity, the fields and attributes that the user declares known at creation and
         unchanged since ("deal": ("amount",)). Without this, or a history of the field, a value
         counts only from the moment the source showed it (`seen_at`).
-    excluded : dict of str to tuple of str
-        By entity, fields and attributes that must never become features.
+    excluded, trusted : dict of str to tuple of str
+        By entity, what must never become a feature, and what may though it seems to leak.
     pseudo_times : tuple of str
         Entities whose times were made from the order of the rows: order is right, durations
         and calendars mean nothing.
@@ -464,9 +464,6 @@ class SourceFacts:
     observed_until : datetime64[us] or NaT
         The source was exported at this moment: nothing is known of later times. NaT for a
         source that goes on sending.
-    trusted : dict of str to tuple of str
-        By entity, fields and attributes that the user vouches for: they may be read though they
-        look as if they knew the outcome.
     """
 
     name: str
