@@ -222,8 +222,8 @@ def main() -> None:
     lines = [
         "Every column is mapped, and all are declared static; nothing else is said of any. Bounds "
         "are one-sided 95 % ones, within windows of neighbours in time. Severe from an AUC of "
-        "0.80, from odds of 3 both ways (2 % of each outcome), from a gap of 0.60 (0.50 while "
-        "open), from odds of 20 by missing.",
+        "0.80, from odds of 10 both ways, or 3 (2 % of each outcome) where emptiness tells too, "
+        "from a gap of 0.60 (0.50 while open), from odds of 30 by missing.",
         "",
     ]
     rows: list[Row] = []

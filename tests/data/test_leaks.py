@@ -124,6 +124,12 @@ _LEAKS: dict[str, Value] = {
     ),
 }
 _HONEST: dict[str, Value] = {
+    # Friends of customers often buy, and hardly anybody on a bought list: known at entry.
+    "origin": lambda i, good, rng: str(
+        rng.choice(("friend", "list", "web"), p=(0.25, 0.01, 0.74) if good else (0.05, 0.2, 0.75))
+    ),
+    # Nobody there may buy.
+    "country": lambda i, good, rng: "XX" if not good and rng.random() < 0.4 else "YY",
     "channel": lambda i, good, rng: "friend" if rng.random() < (0.3 if good else 0.03) else "web",
     "size": lambda i, good, rng: float(rng.lognormal(3 + 0.4 * good)),
     "week": lambda i, good, rng: f"w{i // 168}",
