@@ -48,6 +48,7 @@ _GAP_SEVERE, _OPEN_GAP_SEVERE, _GAP_WARNING = 0.6, 0.5, 0.3
 _FILLED_SEVERE, _FILLED_SHARE, _FILLED_WARNING = 30.0, 0.1, 2.0
 # Values almost certain both ways, or one way: lower bound of their odds, and their least share.
 _BOTH_ODDS, _BOTH_SURE, _BOTH_SHARE = 3.0, 10.0, 0.02
+_BOTH_GAP, _BOTH_FILLED = 0.2, 1.5  # what emptiness has to tell beside them
 _ONE_SEVERE, _ONE_SHARE_SEVERE = 100.0, 0.3
 _ONE_WARNING, _ONE_SHARE_WARNING = 10.0, 0.05
 # Share of closed records whose date is the day of closing, or lies after the day of entry.
@@ -243,7 +244,8 @@ def _absence_knows(found: Evidence, words: tuple[str, str]) -> Verdict | None:
     most = 0.0 if np.isnan(won) or np.isnan(lost) else max(1.0 - won, 1.0 - lost)
     one_sided = found.filled_odds >= _FILLED_SEVERE and most >= _FILLED_SHARE
     severe = found.gap >= _GAP_SEVERE or found.open_gap >= _OPEN_GAP_SEVERE or one_sided
-    if not severe and not _absence_tells(found):
+    gap = max(found.gap, found.open_gap)
+    if not severe and gap < _GAP_WARNING and found.filled_odds < _FILLED_WARNING:
         return None
     good, bad = words
     return Verdict(
@@ -255,11 +257,6 @@ def _absence_knows(found: Evidence, words: tuple[str, str]) -> Verdict | None:
             "odds_low": round(found.filled_odds, 2),
         },
     )
-
-
-def _absence_tells(found: Evidence) -> bool:
-    gap = max(found.gap, found.open_gap)
-    return gap >= _GAP_WARNING or found.filled_odds >= _FILLED_WARNING
 
 
 def _is_closing_date(found: Evidence) -> Verdict | None:
@@ -278,7 +275,8 @@ def _certain_values(found: Evidence, words: tuple[str, str]) -> Verdict | None:
     both = all(s.odds >= _BOTH_ODDS and s.share >= _BOTH_SHARE for s in sides)
     # A good channel and a bad one exist; somebody's opinion is surer still, or is given only to
     # some, so that its absence tells as well.
-    sure = all(s.odds >= _BOTH_SURE for s in sides) or _absence_tells(found)
+    absence = found.gap >= _BOTH_GAP or found.filled_odds >= _BOTH_FILLED
+    sure = absence or all(s.odds >= _BOTH_SURE for s in sides)
     # A rule may refuse a kind of record at entry; nothing known then is sure to win.
     wins = found.won.odds >= _ONE_SEVERE and found.won.share >= _ONE_SHARE_SEVERE
     mild = [s.odds >= _ONE_WARNING and s.share >= _ONE_SHARE_WARNING for s in sides]
