@@ -251,7 +251,11 @@ def _absence_knows(found: Evidence, words: tuple[str, str]) -> Verdict | None:
     return Verdict(
         "LK102",
         "severe" if severe else "warning",
-        f"{_percent(won)} of {good}, {_percent(lost)} of {bad}, {_percent(still)} of open",
+        ", ".join(
+            f"{share_text(share, 1.0)} of {word}"
+            for share, word in zip(found.missing, (good, bad, "open"), strict=True)
+            if not np.isnan(share)
+        ),
         {
             "missing": {good: _plain(won), bad: _plain(lost), "open": _plain(still)},
             "odds_low": round(found.filled_odds, 2),
