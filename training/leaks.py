@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from data.history import History, Side
 from data.quality.findings import Finding, View
-from data.quality.leaks import Verdict, judge_at_entry, leak_findings
+from data.quality.leaks import judge_at_entry, leak_findings
+from data.quality.verdicts import Verdict
 
 __all__ = ["LeakReport", "leak_report"]
 
