@@ -7,7 +7,7 @@ the record's past) or `context` (account, owner); a request without context has 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,12 +106,16 @@ def _given(value: Any, feature: Feature, n: int) -> Any:
 # --- what a history can fill -----------------------------------------------------------------
 
 
-def declare(history: History, side: Side, until: int = NEVER - 1) -> tuple[Feature, ...]:
+def declare(
+    history: History, side: Side, until: int = NEVER - 1, without: Collection[str] = ()
+) -> tuple[Feature, ...]:
     """The features that this history could fill before `until` (int64 microseconds), in order.
 
     Landmarks lie before `until`, so what is known only at that very moment (all that an export
     made then was the first to show) could fill none of them. Only the type of an attribute,
     number or text, is that of all its values: it is part of the source's schema.
+
+    `without` names fields that no feature may read, besides those that a source excludes.
     """
     ledger = history.ledger(side)
     found: list[Feature] = []
@@ -131,12 +135,16 @@ def declare(history: History, side: Side, until: int = NEVER - 1) -> tuple[Featu
     found += _fields(ledger, until)
     if side == "deal":
         found += _context(history, until)
-    return tuple(f for f in found if not any(ledger.excluded(n) for n in _read_by(f)))
+    return tuple(
+        f for f in found if not any(n in without or ledger.excluded(n) for n in _read_by(f))
+    )
 
 
 def _read_by(feature: Feature) -> tuple[str, ...]:
-    """The fields that a feature is made of, where its own name does not say so."""
+    """The fields of the record that a feature is made of."""
     kernel = feature.name.partition("[")[0]
+    if kernel in ("field", "days_until"):
+        return (_argument(feature.name),)
     return _FIELDS_READ.get(kernel, ())
 
 

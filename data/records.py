@@ -453,8 +453,8 @@ class SourceFacts:
         By entity, the fields and attributes that the user declares known at creation and
         unchanged since ("deal": ("amount",)). Without this, or a history of the field, a value
         counts only from the moment the source showed it (`seen_at`).
-    excluded : dict of str to tuple of str
-        By entity, fields and attributes that must never become features.
+    excluded, trusted : dict of str to tuple of str
+        By entity, what must never become a feature, and what may though it seems to leak.
     pseudo_times : tuple of str
         Entities whose times were made from the order of the rows: order is right, durations
         and calendars mean nothing.
@@ -473,6 +473,7 @@ class SourceFacts:
     pseudo_times: tuple[str, ...] = ()
     observed_from: np.datetime64 = _MISSING_TIME
     observed_until: np.datetime64 = _MISSING_TIME
+    trusted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 _CLOSED = ("open", "won", "lost")

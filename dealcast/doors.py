@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -87,9 +88,21 @@ class Doors:
         """Folder of the HTML pages, beside the models' files."""
         return self.settings.artifacts.parent / "reports"
 
-    def recipe(self, seed: int = 0) -> Recipe:
-        """How models are fitted here."""
-        return Recipe(self.calendar, seed=seed)
+    def recipe(self, seed: int = 0, trusted: Sequence[str] = ()) -> Recipe:
+        """How models are fitted here; `trusted` fields are used whatever the leak report says.
+
+        Raises
+        ------
+        UsageError
+            If there is no such field.
+        """
+        if trusted:
+            known = {*self.history.deals.fields, *self.history.leads.fields}
+            for name in trusted:
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, 3) or sorted(known)[:5]
+                    raise UsageError(f"there is no field {name!r}; did you mean {', '.join(near)}?")
+        return Recipe(self.calendar, seed=seed, trusted=tuple(trusted))
 
     def moment(self, text: str | None) -> np.datetime64:
         """A moment given by the user: now, a time, or a date (00:00 in the organisation's zone).

@@ -41,6 +41,8 @@ class Manifest:
         Measured coverage of the ranges: horizon_days, level, measured, n.
     version : str
         Version in the registry; empty before registration.
+    withheld : dict of str to str
+        Fields that no feature reads, as they know the outcome, with the codes that say so.
     """
 
     kind: str
@@ -50,6 +52,7 @@ class Manifest:
     evaluation: dict[str, Any] = field(default_factory=dict)
     coverage: list[dict[str, Any]] = field(default_factory=list)
     version: str = ""
+    withheld: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

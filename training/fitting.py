@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.features import Feature, compute, declare
-from data.history import OPEN, WON, History, Snapshot
+from data.history import OPEN, WON, History, Side, Snapshot
 from data.pipeline import FiscalCalendar, preset_probability
 from data.records import Table
 from data.timelines import DAY
@@ -27,6 +27,7 @@ from scoring.forecast import GROUPINGS, group_of
 from scoring.simulation import ShockLaw
 from training.bulk import spread_bulk_losses
 from training.examples import deal_rows, durations, lead_rows, open_spells
+from training.leaks import leak_report
 
 __all__ = ["Recipe", "TrainingError", "fit_deals", "fit_leads", "stage_rates"]
 
@@ -56,6 +57,10 @@ class Recipe:
     half_life : float or None
         Days after which a lead counts half.
     seed, threads : int
+    trusted : tuple of str
+        Fields to use although they look as if they knew the outcome.
+    withheld : tuple of str
+        Fields to leave out, besides those that the leak report of a fit finds by its own cutoff.
     """
 
     calendar: FiscalCalendar
@@ -63,6 +68,8 @@ class Recipe:
     half_life: float | None = None
     seed: int = 0
     threads: int = 1
+    trusted: tuple[str, ...] = ()
+    withheld: tuple[str, ...] = ()
 
 
 def fit_deals(
@@ -94,7 +101,7 @@ def fit_deals(
     rates = stage_rates(history, until)
     if like is None:
         grid = _grid(age, outcome, entry)
-        features = declare(history, "deal", until)
+        features = _features(history, "deal", until, recipe)
     else:
         grid, features = like.model.grid, like.features
     rows, snapshot = deal_rows(
@@ -138,7 +145,7 @@ def fit_leads(
         If no lead with a creation time is known by then.
     """
     if features is None:
-        features = declare(history, "lead", until)
+        features = _features(history, "lead", until, recipe)
     rows = lead_rows(history, -DAY, until, until, horizon, limit=recipe.landmarks, seed=recipe.seed)
     if not (history.leads.known_from <= until).any():
         raise TrainingError(
@@ -164,6 +171,12 @@ def fit_leads(
         win_rate,
         _lead_reference(history, model, features, columns, until),
     )
+
+
+def _features(history: History, side: Side, until: int, recipe: Recipe) -> tuple[Feature, ...]:
+    """The features a fit may read: nothing that is known to know the outcome."""
+    found = leak_report(history, side, until, recipe.trusted)
+    return declare(history, side, until, {*recipe.withheld, *found.withheld})
 
 
 def stage_rates(history: History, until: int) -> dict[str, dict[str, float]]:

@@ -122,8 +122,9 @@ def training_report(run: Run) -> str:
     Returns
     -------
     str
-        The gate's verdict and checks, what was learnt from, the evaluation beside the baselines,
-        the stage table and the forecast's back-test (deals), and the notes.
+        The gate's verdict and checks, the fields that know the outcome, what was learnt from, the
+        evaluation beside the baselines, the stage table and the forecast's back-test (deals), and
+        the notes.
     """
     evaluation = run.evaluation
     return _render(

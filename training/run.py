@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data.features import compute
-from data.history import OPEN, WON, History
+from data.history import OPEN, WON, History, Side
 from data.timelines import DAY
 from models.baseline import shrunken_rate
 from models.measures import log_loss
@@ -24,6 +24,7 @@ from training.backtest import Issued, backtest, coverage_of, summary
 from training.evaluation import Evaluation, evaluate_deals, evaluate_leads, plain
 from training.examples import deal_rows, durations, lead_horizon, lead_rows
 from training.fitting import Recipe, fit_deals, fit_leads
+from training.leaks import LeakReport, leak_report
 from training.refits import (
     OutOfTime,
     ageing_note,
@@ -80,6 +81,8 @@ class Run:
     checks : list of Check
     notes : list of str
         What a person should know: what was not judged and why.
+    leaks : LeakReport
+        Which fields know the outcome, and which of them were left out.
     """
 
     kind: str
@@ -88,6 +91,7 @@ class Run:
     issued: list[Issued]
     checks: list[Check]
     notes: list[str] = field(default_factory=list)
+    leaks: LeakReport = field(default_factory=LeakReport)
 
     @property
     def opens(self) -> bool:
@@ -121,6 +125,7 @@ def train_deals(
 ) -> Run:  # fmt: skip
     """Train the deal bundle as of a moment, and judge its recipe on the time before it."""
     until = min(_micros(as_of), history.observed_until)
+    recipe, leaks = _without_leaks(history, "deal", until, recipe, say)
     horizon = _deal_horizon(history, until)
     first, second = _cuts(until, horizon * DAY, _first_known(history, "deal"))
     earlier = replace(recipe, landmarks=recipe.landmarks // 2)
@@ -158,8 +163,9 @@ def train_deals(
         bundle.manifest,
         evaluation=plain(evaluation) if evaluation is not None else {},
         coverage=coverage_of(issued),
+        withheld=dict(leaks.withheld),
     )
-    return Run("deal", replace(bundle, manifest=manifest), evaluation, issued, checks, notes)
+    return Run("deal", replace(bundle, manifest=manifest), evaluation, issued, checks, notes, leaks)
 
 
 def train_leads(
@@ -168,6 +174,7 @@ def train_leads(
 ) -> Run:  # fmt: skip
     """Train the lead bundle as of a moment, and judge its recipe on the time before it."""
     until = min(_micros(as_of), history.observed_until)
+    recipe, leaks = _without_leaks(history, "lead", until, recipe, say)
     days = lead_horizon(history, until) if horizon is None else horizon
     first, second = _cuts(until, days * DAY, _first_known(history, "lead"), matured=True)
     known = lead_rows(history, -DAY, first, first, days, limit=recipe.landmarks)
@@ -194,10 +201,26 @@ def train_leads(
         )  # fmt: skip
     evaluation = judged.evaluation
     manifest = replace(
-        bundle.manifest, evaluation=plain(evaluation) if evaluation is not None else {}
+        bundle.manifest,
+        evaluation=plain(evaluation) if evaluation is not None else {},
+        withheld=dict(leaks.withheld),
     )
     checks = _lead_checks(history, evaluation, champion, second, until, days, recipe)
-    return Run("lead", replace(bundle, manifest=manifest), evaluation, [], checks, notes)
+    bundle = replace(bundle, manifest=manifest)
+    return Run("lead", bundle, evaluation, [], checks, notes, leaks)
+
+
+def _without_leaks(
+    history: History, side: Side, until: int, recipe: Recipe, say: Say
+) -> tuple[Recipe, LeakReport]:
+    """The recipe without the fields that know the outcome, by all that is known at the cutoff.
+
+    The earlier fits of the run leave them out too: what is judged must be what is served.
+    """
+    found = leak_report(history, side, until, recipe.trusted)
+    for sentence in found.words:
+        say(sentence)
+    return replace(recipe, withheld=(*recipe.withheld, *found.withheld)), found
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,8 @@ def _register(
                 "seed": recipe.seed,
                 "time_zone": recipe.calendar.zone,
                 "fiscal_first_month": recipe.calendar.first_month,
+                "withheld": ", ".join(run.leaks.withheld) or "none",
+                "trusted": ", ".join(run.leaks.trusted) or "none",
             },
             metrics=run.metrics,
             files={"report.html": report},

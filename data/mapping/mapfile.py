@@ -55,6 +55,7 @@ class SourceSpec:
     observed_from: np.datetime64
     static: Mapping[str, tuple[str, ...]]
     exclude: Mapping[str, tuple[str, ...]]
+    trusted: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def read_source_spec(section: Section) -> SourceSpec:
     currency = section.text("currency")
     if currency is not None and not (len(currency) == 3 and currency.isupper()):
         raise section.fail("currency", f'is "{currency}"; write an ISO 4217 code like "EUR"')
-    lists = {key: section.lists(key) for key in ("static", "exclude")}
+    lists = {key: section.lists(key) for key in ("static", "exclude", "trusted")}
     for key, by_entity in lists.items():
         for entity in by_entity:
             if entity not in ENTITIES:
@@ -169,6 +170,7 @@ def read_source_spec(section: Section) -> SourceSpec:
         observed_from=section.time("observed_from", zone),
         static=lists["static"],
         exclude=lists["exclude"],
+        trusted=lists["trusted"],
     )
     section.finish()
     return spec

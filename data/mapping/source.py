@@ -330,7 +330,8 @@ def _stage_table(pipelines: list[Pipeline]) -> Table:
 
 def _facts(mapping: Mapping, tables: MappingOf[str, Table], pseudo: list[str]) -> SourceFacts:
     source = mapping.source
-    for key, by_entity in (("static", source.static), ("exclude", source.exclude)):
+    lists = {"static": source.static, "exclude": source.exclude, "trusted": source.trusted}
+    for key, by_entity in lists.items():
         for entity, names in by_entity.items():
             place = f"source, {key}.{entity}"
             if entity not in tables:
@@ -352,6 +353,7 @@ def _facts(mapping: Mapping, tables: MappingOf[str, Table], pseudo: list[str]) -
         pseudo_times=tuple(dict.fromkeys(pseudo)),
         observed_from=source.observed_from,
         observed_until=latest if np.isnat(source.exported_at) else source.exported_at,
+        trusted=source.trusted,
     )
 
 

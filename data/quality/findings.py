@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -187,7 +187,7 @@ class View:
         )
 
     def fact(self, name: str, among: str) -> bool:
-        """Whether any source lists the field `name` under `among`: "static" or "excluded"."""
+        """Whether any source lists the field under `among`: static, excluded or trusted."""
         return any(name in getattr(f, among).get(self.side, ()) for f in self.history.facts)
 
     def until_of(self, table: Table) -> IntArray:
@@ -257,7 +257,7 @@ class Check:
     ----------
     code : str
     run : callable
-        Answers a finding, or None when all is well.
+        Answers a finding, several of different severity, or None when all is well.
     sides : tuple of {"deal", "lead"}
         The records it is for.
     timed : bool
@@ -265,7 +265,7 @@ class Check:
     """
 
     code: str
-    run: Callable[[View], Finding | None]
+    run: Callable[[View], Finding | Sequence[Finding] | None]
     sides: tuple[Side, ...] = ("deal", "lead")
     timed: bool = True
 
@@ -274,6 +274,12 @@ class Check:
         if view.side not in self.sides or len(view) == 0:
             return False
         return not (self.timed and view.ledger.pseudo_times)
+
+    def findings(self, view: View) -> list[Finding]:
+        """What it finds, under its code."""
+        found = self.run(view)
+        several = [found] if isinstance(found, Finding) else found or ()
+        return [replace(one, code=self.code) for one in several]
 
 
 def _latest(times: Iterable[IntArray]) -> int:

@@ -1,42 +1,90 @@
-"""Checks of what was known when: stage and field histories, and fields that know the outcome.
+"""Fields that know the outcome: which they are, by what evidence, and what to do about them.
 
-The leak checks look at values as they stand today, closed records against each other: a first,
-simple sign. `training.leaks` judges fields as they were known at the moment of scoring.
+`judge_today` holds the present values of every field against the outcomes, whatever the mapping
+says of them: nobody who maps a new source knows which columns were written after the fact.
+`judge_at_entry` does the same with what a model would believe at the entry of a record, from
+outcomes known by a moment: training leaves out what it finds severe. `docs/checks.md` tells the
+codes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from data.history import LOST, OPEN, WON
+from data.history import History, Side
+from data.quality.evidence import Sample, sample_as_of, sample_today, weigh
 from data.quality.findings import (
+    SEVERITIES,
     Check,
     Finding,
     Severity,
     View,
-    date_text,
     listed,
     number_text,
-    share_text,
 )
-from data.timelines import DAY, NEVER, BoolArray, Column, FloatArray, IntArray, micros
+from data.quality.verdicts import Verdict, verdicts
+from data.timelines import DAY, IntArray, micros
 
-__all__ = ["LEAK_CHECKS", "field_names"]
+__all__ = [
+    "LEAK_CHECKS",
+    "Judgement",
+    "field_names",
+    "judge_at_entry",
+    "judge_today",
+    "leak_findings",
+    "unseen",
+]
 
-_DECIDES, _SUSPECT = 0.9, 0.8  # AUC of one field alone
-_MISSING_GAP = 0.3
-_LEAST = 20  # records of each outcome
-_BINS = 20
+_BULK_RECORDS, _BULK_SHARE = 20, 0.3
 
 # Known afterwards by definition, or moments and states that the ledger keeps a history of.
 _AFTERWARDS = {
     "closed_amount", "loss_reason", "disqualification_reason", "converted_deal_id", "status",
     "merged_into_id",
 }  # fmt: skip
-# The CRM's or the rep's running judgement: it changes by nature, and never is static.
-_CHANGING = {"probability", "forecast_category", "expected_close_date", "competitor", "rating"}
+
+# The CRM's or the rep's running judgement, by definition. It changes with the outcome; where the
+# past does not see it, that is no news.
+_JUDGEMENTS = {"probability", "forecast_category", "expected_close_date"}
+
+Use = Literal["static", "invisible", "history", "excluded"]
+Moment = Literal["today", "entry"]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is to be thought of one field.
+
+    Attributes
+    ----------
+    use : {"static", "invisible", "history", "excluded"}
+        What the models may do with it: believe it from the entry on; not see it in the past;
+        read its history; nothing.
+    trusted : bool
+        Whether the user vouches for it: then nothing about it is severe.
+    verdicts : tuple of Verdict
+        Empty where nothing speaks against it.
+    """
+
+    name: str
+    use: Use
+    trusted: bool
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def severity(self) -> Severity:
+        """The gravest verdict; info where there is none."""
+        found = [v.severity for v in self.verdicts]
+        return min(found, key=SEVERITIES.index, default="info")
+
+    @property
+    def left_out(self) -> bool:
+        """Whether training leaves it out, though the mapping would let it be read."""
+        return self.severity == "severe" and self.use in ("static", "history")
 
 
 def field_names(view: View) -> list[str]:
@@ -52,294 +100,170 @@ def field_names(view: View) -> list[str]:
     ]
 
 
-# --- histories -------------------------------------------------------------------------------
-
-
-def _no_stage_history(view: View) -> Finding | None:
-    stages = view.ledger.stages
-    moves = np.diff(stages.start)
-    if (moves >= 2).any():
-        return None
-    names = len(np.unique(stages.value))
-    said = f"no {view.side} is seen in more than one" if names else "no stages at all"
-    return view.finding(
-        "warning",
-        f"there is no stage history ({said}): a past pipeline can be rebuilt with one stage only, "
-        "and the current stage teaches nothing",
-        "import the CRM's stage history (stage_change); if it keeps none, import an export every "
-        "week: dealcast then records the moves it sees",
-        stages=names,
-    )
-
-
-def _partial_stage_history(view: View) -> Finding | None:
-    moved = np.diff(view.ledger.stages.start)
-    if not (moved >= 2).any() or view.closed.sum() < 50:
-        return None
-    table = view.events("stage_change")
-    rows, at = view.rows_of(table["entity_id"]), micros(table["changed_at"])
-    told = np.zeros(len(view), dtype=bool)
-    told[rows[rows >= 0]] = True
-    fair = view.closed & view.timed
-    if not fair.any():
-        return None
-    share = float(told[fair].mean())
-    first, begin = int(at.min()), int(view.created[view.timed].min())
-    span = max(view.until - begin, 1)
-    if share >= 0.8 and first - begin <= 0.2 * span:
-        return None
-    return view.finding(
-        "warning",
-        f"stage history covers {share_text(share, 1.0)} of the closed {view.noun} and begins on "
-        f"{date_text(first)}; the first {view.side} is of {date_text(begin)}",
-        "import the stage history for all records, or only records created since it is kept",
-        examples=fair & ~told,
-        covered=round(share, 4),
-    )
-
-
-def _present(column: Column) -> BoolArray:
-    """Where a column has a value."""
-    found = column.values >= 0 if column.kind == "text" else ~np.isnan(column.values)
-    return np.asarray(found)
-
-
-def _unseen(view: View, name: str) -> bool:
+def unseen(view: View, name: str) -> bool:
     """Whether the field's values were invisible while most of the closed records were open."""
     line = view.ledger.timeline(name)
-    told = view.closed & view.timed & _present(line.base)
+    told = view.closed & view.timed & line.base.present()
     late = told & (line.base_at >= view.closed_at)
     if line.changes is not None:  # what was seen to change was known in between
         late &= np.diff(line.changes.start) == 0
     return bool(told.any() and late.sum() >= 0.5 * told.sum())
 
 
-def _invisible_fields(view: View) -> Finding | None:
-    knowing = {s.name for s in _separations(view) if s.auc >= _SUSPECT or s.gap >= _MISSING_GAP}
-    silent = [
-        name
-        for name in field_names(view)
-        if not view.fact(name, "excluded")
-        and name not in knowing
-        and _levels(view, name) > 1
-        and _unseen(view, name)
-    ]
-    if not silent:
-        return None
-    return view.finding(
-        "info" if _CHANGING.issuperset(silent) else "warning",
-        f"nothing can be learned from fields of {view.noun} that have neither a history nor the "
-        f"word that they never change: {listed(silent)}",
-        "list under `static` in the [source] of the mapping those that are known at creation and "
-        "never change; import the history of the others, or an export every week",
-        fields=silent,
-    )
-
-
-def _levels(view: View, name: str) -> int:
-    """How many different values a field has today, missing not counted."""
-    column = _today(view, name)
-    return len(np.unique(column.values[_present(column)]))
-
-
-def _today(view: View, name: str) -> Column:
-    """A field's values as the rows say them now."""
-    return view.ledger.timeline(name).at(
-        np.arange(len(view)), np.full(len(view), NEVER - 1, dtype=np.int64)
-    )
-
-
-def _static_but_changed(view: View) -> Finding | None:
-    changes = view.ledger.changes
-    found: dict[str, int] = {}
-    rows = []
-    for name in np.unique(changes["field"].astype(str)):
-        sources = {f.name for f in view.history.facts if name in f.static.get(view.side, ())}
-        picked = (changes["field"] == name) & np.isin(changes["source"].astype(str), list(sources))
-        if sources and picked.any():
-            found[str(name)] = int(picked.sum())
-            rows.append(view.rows_of(changes["entity_id"][picked]))
-    if not found:
-        return None
-    concerned = np.unique(np.concatenate(rows))
-    names = ", ".join(f"{name} ({number_text(n)} times)" for name, n in found.items())
-    return view.finding(
-        "warning",
-        f"fields that are declared never to change did change: {names}",
-        "take them out of `static`; their history is used instead, from the day it is kept",
-        examples=concerned[concerned >= 0],
-        changes=found,
-    )
-
-
-# --- fields that know the outcome ------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Separation:
-    """How well one field alone tells the outcomes of closed records apart.
-
-    Attributes
-    ----------
-    auc : float
-        Of a table of win rates by value, learnt on one half and judged on the other; less 1.64
-        standard errors, so that few records prove nothing. 0.5 where it cannot be told.
-    gap : float
-        Largest difference of the share of missing values between two of won, lost and open.
-    missing : tuple of float
-        Share missing among won, lost and open; NaN where there are none.
-    use : {"static", "invisible", "history", "excluded"}
-        What the models may do with the field.
-    """
-
-    name: str
-    auc: float
-    gap: float
-    missing: tuple[float, float, float]
-    use: str
-
-
-def _separations(view: View) -> list[_Separation]:
-    if "separations" not in view.memory:
-        enough = min((view.outcome == WON).sum(), (view.outcome == LOST).sum()) >= _LEAST
-        names = field_names(view) if enough else []
-        view.memory["separations"] = [_separate(view, name) for name in names]
-    found: list[_Separation] = view.memory["separations"]
+def judge_today(view: View) -> list[Judgement]:
+    """Every field by its present values; one with a history by what it was at entry."""
+    if "judgements" not in view.memory:
+        sample = sample_today(view)
+        uses = {name: _use(view, name) for name in field_names(view)}
+        view.memory["judgements"] = [
+            _judge(view, sample, name, use, "entry" if use == "history" else "today")
+            for name, use in uses.items()
+        ]
+    found: list[Judgement] = view.memory["judgements"]
     return found
 
 
-def _separate(view: View, name: str) -> _Separation:
-    column = _today(view, name)
-    present = _present(column)
-    shares = tuple(
-        float(1.0 - present[rows].mean()) if rows.sum() >= _LEAST else float("nan")
-        for rows in (view.outcome == WON, view.outcome == LOST, view.still_open)
-    )
-    won, lost, still = shares
-    # Missing more often while open: the field is filled in on closing. The other way round it
-    # is a young field, which is no sign.
-    gap = max(abs(won - lost), 0.0 if np.isnan(still) else still - max(won, lost))
-    codes = _binned(column)
-    decided = np.flatnonzero(view.outcome != OPEN)
-    auc = _crossed_auc(codes[decided], view.outcome[decided] == WON)
-    return _Separation(name, auc, gap, (won, lost, still), _use(view, name))
+def judge_at_entry(
+    history: History, side: Side, until: int, trusted: Iterable[str] = ()
+) -> list[Judgement]:
+    """Every field by what a model believes of it at the entry of a record.
+
+    Parameters
+    ----------
+    until : int
+        Int64 microseconds; outcomes known later are not looked at.
+    trusted : iterable of str
+        Fields the user vouches for, besides those of the mapping.
+    """
+    view, sample = View(history, side), sample_as_of(history, side, until)
+    vouched = frozenset(trusted)
+    return [
+        _judge(view, sample, name, _declared(view, name), "entry", vouched)
+        for name in field_names(view)
+        if sample.column(name, "entry").present().any()
+    ]
 
 
-def _use(view: View, name: str) -> str:
+def _judge(
+    view: View, sample: Sample, name: str, use: Use, moment: Moment,
+    trusted: frozenset[str] = frozenset(),
+) -> Judgement:  # fmt: skip
+    vouched = name in trusted or view.fact(name, "trusted")
+    given = verdicts(weigh(sample, name, moment), view.words)
+    if vouched:
+        given = [replace(v, severity="warning", words=f"{v.words}, trusted") for v in given]
+    if use == "invisible" and name in _JUDGEMENTS:
+        mild: dict[str, Severity] = {"LK105": "warning"}  # that the CRM overwrites it is news
+        given = [replace(v, severity=mild.get(v.code, "info")) for v in given]
+    return Judgement(name, use, vouched, tuple(given))
+
+
+def _use(view: View, name: str) -> Use:
+    """What the models may do with a field, as the closed records show it."""
+    told = _declared(view, name)
+    return "invisible" if told == "static" and unseen(view, name) else told
+
+
+def _declared(view: View, name: str) -> Use:
+    """The same, by what is said of the field alone."""
     if view.fact(name, "excluded"):
         return "excluded"
-    line = view.ledger.timeline(name)
-    if view.fact(name, "static") and not _unseen(view, name):
-        return "static"
-    return "invisible" if line.changes is None else "history"
+    if view.ledger.timeline(name).changes is not None:
+        return "history"
+    return "static" if view.fact(name, "static") else "invisible"
 
 
-def _binned(column: Column) -> IntArray:
-    """Codes of values: levels of a text, quantile bins of a number, the last code for missing."""
-    if column.kind == "text":
-        return np.where(column.values >= 0, column.values, len(column.levels)).astype(np.int64)
-    present = ~np.isnan(column.values)
-    values = column.values[present]
-    if len(values) == 0:
-        return np.zeros(len(column.values), dtype=np.int64)
-    found = np.unique(values)
-    edges = (
-        found
-        if len(found) <= _BINS
-        else np.unique(np.quantile(values, np.linspace(0, 1, _BINS + 1)[:-1]))
+# --- findings --------------------------------------------------------------------------------
+
+_TITLES: dict[str, str] = {
+    "LK101": "alone, among records of the same time, a field tells {good} from {bad} {noun}: ",
+    "LK102": "an empty field gives the outcome of {noun} away; missing: ",
+    "LK105": "a date is the day of closing, so the CRM writes it when a record closes; share of "
+    "the closed {noun}: ",
+    "LK106": "some values of a field are almost certain to be {good} or {bad}: ",
+    "LK107": "a field is filled in for some stretches of {noun} and empty after them, so a "
+    "process writes it in bulk, and not the entry: ",
+    "LK108": "a field looks like a total that grows until the export, and tells something about "
+    "the outcome of {noun}: ",
+    "LK109": "a date lies later than the day of entry, so it was hardly known then; share of the "
+    "closed {noun}: ",
+}
+_SEVERE_CURE = (
+    "it was most likely written with or after the outcome: take it out of `static`, and list it "
+    "under `exclude`. If it surely was there, unchanged, at entry, list it under `trusted`"
+)
+_CHANGING_CURE = (
+    "nothing to do: it changes by its nature. Import its history; never declare it static"
+)
+_MILD_CURE = (
+    "ask whether the value was there, unchanged, when the record came in; if it is written or "
+    "grows while the record is worked, take it out of `static`, and list it under `exclude`"
+)
+
+_CURES: dict[Severity, str] = {
+    "severe": _SEVERE_CURE, "warning": _MILD_CURE, "info": _CHANGING_CURE
+}  # fmt: skip
+
+
+def leak_findings(
+    judgements: Sequence[Judgement], view: View, code: str | None = None
+) -> list[Finding]:
+    """One finding for each code and severity; with `code`, those of one code, and without it."""
+    good, bad = view.words
+    found = []
+    for each in _TITLES if code is None else (code,):
+        for severity in SEVERITIES:
+            told = [
+                (j, v)
+                for j in judgements
+                if j.use != "excluded"
+                for v in j.verdicts
+                if (v.code, v.severity) == (each, severity)
+            ]
+            if told:
+                title = _TITLES[each].format(good=good, bad=bad, noun=view.noun)
+                found.append(replace(_finding(view, title, severity, told), code=each))
+    return found
+
+
+def _finding(
+    view: View, title: str, severity: Severity, told: list[tuple[Judgement, Verdict]]
+) -> Finding:
+    left_out = [j.name for j, _ in told if severity == "severe" and j.left_out]
+    silent = [j.name for j, _ in told if severity == "severe" and j.use == "invisible"]
+    title += "; ".join(f"{j.name} ({v.words})" for j, v in told)
+    if left_out:
+        title += f". Training leaves out {listed(left_out)}"
+    if silent:
+        title += f". Not declared static, so that no model sees it in the past: {listed(silent)}"
+    return view.finding(
+        severity,
+        title,
+        _CURES[severity],
+        fields={j.name: {**v.figures, "use": j.use, "trusted": j.trusted} for j, v in told},
+        training_leaves_out=left_out,
     )
-    codes = np.full(len(column.values), len(edges) + 1, dtype=np.int64)
-    codes[present] = np.searchsorted(edges, values, side="right")
-    return codes
 
 
-def _crossed_auc(codes: IntArray, won: BoolArray) -> float:
-    """AUC of shrunken win rates by code, each half judged by the other; the lower bound of it."""
-    half = np.random.default_rng(0).permutation(len(codes)) % 2 == 0
-    size = int(codes.max()) + 1 if len(codes) else 1
-    scores: FloatArray = np.zeros(len(codes))
-    for learn in (half, ~half):
-        base = won[learn].mean() if learn.any() else 0.5
-        n = np.bincount(codes[learn], minlength=size)
-        k = np.bincount(codes[learn], weights=won[learn], minlength=size)
-        scores[~learn] = ((k + 5.0 * base) / (n + 5.0))[codes[~learn]]
-    bounds = []
-    for judge in (half, ~half):
-        here, there = int(won[judge].sum()), int((~won[judge]).sum())
-        if min(here, there) < _LEAST // 2:
-            return 0.5
-        auc = _auc(scores[judge], won[judge])
-        bounds.append(auc - 1.64 * np.sqrt(max(auc * (1 - auc), 0.0) / (2 * min(here, there))))
-    return float(np.mean(bounds))
+def _check_of(code: str) -> Callable[[View], list[Finding]]:
+    def run(view: View) -> list[Finding]:
+        return leak_findings(judge_today(view), view, code)
+
+    return run
 
 
-def _auc(scores: FloatArray, won: BoolArray) -> float:
-    """Chance that a won record scores above a lost one, ties counting half."""
-    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    rank = np.cumsum(counts) - (counts - 1) / 2
-    n = int(won.sum())
-    return float((rank[place][won].sum() - n * (n + 1) / 2) / (n * (len(won) - n)))
-
-
-def _value_knows(view: View) -> Finding | None:
-    found = [
-        s for s in _separations(view) if s.auc >= _SUSPECT and s.use in ("static", "invisible")
-    ]
+def _rightly_excluded(view: View) -> Finding | None:
+    found = [j for j in judge_today(view) if j.use == "excluded" and j.verdicts]
     if not found:
         return None
-    static = [s for s in found if s.use == "static"]
-    names = ", ".join(f"{s.name} (AUC {s.auc:.2f})" for s in static or found)
-    good, bad = view.words
-    decides = any(s.auc >= _DECIDES for s in static)
-    told = f"tells {good} from {bad} {view.noun}: {names}"
     return view.finding(
-        "severe" if decides else "warning" if static else "info",
-        f"alone, a field that is declared static, so that the models believe it, {told}"
-        if static
-        else f"alone, the present value {told}; not declared static, so the past does not see it",
-        "ask whether the value was there, unchanged, when the record was created: if it was "
-        "written with or after the outcome, take it out of `static` and list it under `exclude`"
-        if static
-        else "never declare it static; to be safe, list it under `exclude`",
-        fields={s.name: {"auc": round(s.auc, 3), "use": s.use} for s in found},
-    )
-
-
-def _absence_knows(view: View) -> Finding | None:
-    found = [
-        s for s in _separations(view) if s.gap >= _MISSING_GAP and s.use in ("static", "invisible")
-    ]
-    if not found:
-        return None
-    static = [s for s in found if s.use == "static"]
-    good, bad = view.words
-    told = "; ".join(
-        f"{s.name} ({_percent(s.missing[0])} of {good}, {_percent(s.missing[1])} of {bad}, "
-        f"{_percent(s.missing[2])} of open)"
-        for s in found
-    )
-    mild: Severity = "warning" if static else "info"
-    return view.finding(
-        "severe" if any(s.gap >= 0.6 for s in static) else mild,
-        f"an empty field gives the outcome of {view.noun} away; missing: {told}",
-        "such a field is filled in while the record is worked, or when it closes: unless it was "
-        "there at creation, take it out of `static`, and list it under `exclude`",
-        fields={
-            s.name: {
-                "missing": dict(zip((good, bad, "open"), map(_plain, s.missing), strict=True)),
-                "use": s.use,
-            }
-            for s in found
-        },
-    )
-
-
-def _percent(share: float) -> str:
-    return "-" if np.isnan(share) else f"{100 * share:.0f} %"
-
-
-def _plain(share: float) -> float | None:
-    return None if np.isnan(share) else round(share, 4)
+        "info",
+        f"excluded, and rightly so, as they give the outcome of {view.noun} away: "
+        f"{listed([j.name for j in found])}",
+        "nothing to do",
+        fields={j.name: {v.code: {"severity": v.severity, **v.figures} for v in j.verdicts}
+                for j in found},
+    )  # fmt: skip
 
 
 def _written_at_closing(view: View) -> Finding | None:
@@ -368,51 +292,49 @@ def _written_at_closing(view: View) -> Finding | None:
     )
 
 
-def _rightly_excluded(view: View) -> Finding | None:
-    found = [
-        s
-        for s in _separations(view)
-        if s.use == "excluded" and (s.auc >= _SUSPECT or s.gap >= _MISSING_GAP)
-    ]
+def _changed_in_bulk(view: View) -> Finding | None:
+    changes = view.ledger.changes
+    rows, at = view.rows_of(changes["entity_id"]), micros(changes["changed_at"])
+    if view.tick(at) == DAY:  # a day of changes is no moment
+        return None
+    found: dict[str, Any] = {}
+    for name in np.unique(changes["field"][rows >= 0].astype(str)):
+        here = (rows >= 0) & (changes["field"] == name)
+        bulk = _in_bulk(rows[here], at[here])
+        if name not in ("outcome", "stage_id", "closed_at") and bulk >= _BULK_SHARE * here.sum():
+            found[str(name)] = {"changes": int(here.sum()), "in_bulk": bulk}
     if not found:
         return None
+    names = ", ".join(
+        f"{name} ({number_text(f['in_bulk'])} of {number_text(f['changes'])} changes)"
+        for name, f in found.items()
+    )
     return view.finding(
-        "info",
-        f"excluded, and rightly so, as they give the outcome of {view.noun} away: "
-        f"{listed([s.name for s in found])}",
-        "nothing to do",
-        fields={s.name: {"auc": round(s.auc, 3), "gap": round(s.gap, 3)} for s in found},
+        "warning",
+        f"fields that change in {_BULK_RECORDS} and more {view.noun} within the same minute: "
+        f"{names}",
+        "a rule or an import wrote them: their times are those of the writing, not of the facts. "
+        "Leave such changes out, or list the field under `exclude`",
+        fields=found,
     )
 
 
-def _close_date_overwritten(view: View) -> Finding | None:
-    expected = micros(view.table["expected_close_date"])
-    both = view.closed & (expected != NEVER)
-    n = int(both.sum())
-    if n < _LEAST or view.ledger.timeline("expected_close_date").changes is not None:
-        return None
-    gap = np.abs(np.where(both, expected, 0) - np.where(both, view.closed_at, 0))
-    same = both & (gap <= DAY)
-    if same.sum() < 0.8 * n:
-        return None
-    return view.finding(
-        "severe" if view.fact("expected_close_date", "static") else "warning",
-        f"{share_text(int(same.sum()), n)} of the closed deals closed on their expected date: "
-        "the CRM overwrites it when a deal closes",
-        "import the history of the field (field_change); never declare it static",
-        examples=same,
-        records=int(same.sum()),
-    )
+def _in_bulk(rows: IntArray, at: IntArray) -> int:
+    """Changes in minutes in which many records change."""
+    pairs = np.unique(np.stack([at // 60_000_000, rows]), axis=1)
+    _, minute, size = np.unique(pairs[0], return_inverse=True, return_counts=True)
+    return int((size[minute] >= _BULK_RECORDS).sum())
 
 
 LEAK_CHECKS = (
-    Check("DQ301", _no_stage_history, sides=("deal",)),
-    Check("DQ302", _partial_stage_history, sides=("deal",)),
-    Check("DQ303", _invisible_fields, timed=False),
-    Check("DQ304", _static_but_changed, timed=False),
-    Check("LK101", _value_knows, timed=False),
-    Check("LK102", _absence_knows, timed=False),
+    Check("LK101", _check_of("LK101"), timed=False),
+    Check("LK102", _check_of("LK102"), timed=False),
     Check("LK103", _written_at_closing),
     Check("LK104", _rightly_excluded, timed=False),
-    Check("LK105", _close_date_overwritten, sides=("deal",)),
+    Check("LK105", _check_of("LK105")),
+    Check("LK106", _check_of("LK106"), timed=False),
+    Check("LK107", _check_of("LK107"), timed=False),
+    Check("LK108", _check_of("LK108"), timed=False),
+    Check("LK109", _check_of("LK109")),
+    Check("LK110", _changed_in_bulk),
 )

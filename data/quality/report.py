@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from data.quality.findings import (
     share_text,
 )
 from data.quality.flow import FLOW_CHECKS
+from data.quality.histories import HISTORY_CHECKS
 from data.quality.leaks import LEAK_CHECKS, field_names
 from data.quality.values import VALUE_CHECKS
 from data.timelines import NEVER, IntArray
@@ -38,6 +39,7 @@ __all__ = ["CHECKS", "Learnable", "QualityReport", "examine"]
 CHECKS: tuple[Check, ...] = (
     *CLOCK_CHECKS,
     *FLOW_CHECKS,
+    *HISTORY_CHECKS,
     *LEAK_CHECKS,
     *VALUE_CHECKS,
     *CONTENT_CHECKS,
@@ -128,10 +130,11 @@ def examine(
     sides: tuple[Side, ...] = ("deal", "lead")
     views = [View(history, side, calendar) for side in sides if len(history.ledger(side))]
     findings = [
-        replace(found, code=check.code)
+        found
         for view in views
         for check in checks
-        if check.applies(view) and (found := check.run(view)) is not None
+        if check.applies(view)
+        for found in check.findings(view)
     ]
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.code, f.side))
     return QualityReport(tuple(_learnable(view) for view in views), tuple(findings))

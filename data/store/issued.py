@@ -257,6 +257,7 @@ def keep_source(connection: sa.Connection, facts: SourceFacts) -> None:
         "pseudo_times": list(facts.pseudo_times),
         "observed_from": _time_text(facts.observed_from),
         "observed_until": _time_text(facts.observed_until),
+        "trusted": {k: list(v) for k, v in facts.trusted.items()},
     }
     _put(connection, SOURCE, "facts", facts.name, _to_json(plain))
 
@@ -284,6 +285,8 @@ def source_facts(connection: sa.Connection) -> list[SourceFacts]:
                 tuple(plain["pseudo_times"]),
                 _time(plain["observed_from"]),
                 _time(plain["observed_until"]),
+                # Sources kept by an earlier version have none.
+                {k: tuple(v) for k, v in plain.get("trusted", {}).items()},
             )
         )
     return out

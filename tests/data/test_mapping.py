@@ -106,10 +106,16 @@ def test_a_column_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
         run(tmp_path, DEALS, deals="Id,amount,Created\n1,5,2020-01-01\n")
 
 
-def test_static_and_exclude_must_name_what_is_there(tmp_path: Path) -> None:
-    toml = DEALS.replace('name = "crm"', 'name = "crm"\n    static = {deal = ["amout"]}')
-    with pytest.raises(MappingError, match=r'source, static\.deal: .*did you mean "amount"'):
-        run(tmp_path, toml, deals="Id,Amount,Created\n1,5,2020-01-01\n")
+@pytest.mark.parametrize("key", ["static", "exclude", "trusted"])
+def test_lists_of_the_source_must_name_what_is_there(tmp_path: Path, key: str) -> None:
+    rows = "Id,Amount,Created\n1,5,2020-01-01\n"
+    toml = DEALS.replace('name = "crm"', f'name = "crm"\n    {key} = {{deal = ["amout"]}}')
+    with pytest.raises(MappingError, match=rf'source, {key}\.deal: .*did you mean "amount"'):
+        run(tmp_path, toml, deals=rows)
+    facts = run(tmp_path, toml.replace("amout", "amount"), deals=rows).facts
+    told = {"static": facts.static, "exclude": facts.excluded, "trusted": facts.trusted}
+    assert told.pop(key) == {"deal": ("amount",)}
+    assert not any(told.values())
 
 
 # -- rows: stored or refused, and counted --------------------------------------------------------

@@ -447,7 +447,8 @@ def _(crm: Crm) -> None:  # a good sign, with many levels, is no leak
 
 @found("LK102", "warning")
 def _(crm: Crm) -> None:  # as a customer that is filled in on closing
-    _attribute(crm, "site", lambda n, d: None if d["outcome"] == "open" and n % 2 else f"s{n % 9}")
+    half = {d["deal_id"] for d in crm.open()[::3]}
+    _attribute(crm, "site", lambda n, d: None if d["deal_id"] in half else f"s{n % 9}")
     crm.static("site")
 
 
@@ -494,6 +495,78 @@ def _(crm: Crm) -> None:
 def _(crm: Crm) -> None:
     for deal in crm.closed():
         deal["expected_close_date"] = (deal["created_at"] + 20 * DAY).date()
+
+
+@found("LK106", "severe")
+def _(crm: Crm) -> None:  # somebody's opinion, which follows the outcome where it is strong
+    told = {"won": "hot", "lost": "dead"}
+    _attribute(crm, "mood", lambda n, d: told.get(str(d["outcome"])) if n % 3 == 0 else "fair")
+
+
+@silent("LK106")
+def _(crm: Crm) -> None:  # strong signs both ways, far from certain
+    _attribute(
+        crm, "mood",
+        lambda n, d: "hot" if (n % 10 < 7) == (d["outcome"] == "won") else "cold",
+    )  # fmt: skip
+
+
+@found("LK107", "warning")
+def _(crm: Crm) -> None:  # filled by a service that was off for some months
+    _attribute(
+        crm, "index",
+        lambda n, d: None if 100 < (d["created_at"] - START) / DAY < 200 else n % 7,  # type: ignore[operator]
+    )  # fmt: skip
+
+
+@silent("LK107")
+def _(crm: Crm) -> None:  # a young field
+    _attribute(
+        crm, "index",
+        lambda n, d: None if (d["created_at"] - START) / DAY < 200 else n % 7,  # type: ignore[operator]
+    )  # fmt: skip
+
+
+@found("LK108", "warning")
+def _(crm: Crm) -> None:  # those that win go on visiting
+    _attribute(crm, "visits", lambda n, d: (n % 5) * (n % 7) * (4 if d["outcome"] == "won" else 1))
+
+
+@silent("LK108")
+def _(crm: Crm) -> None:  # a total that tells nothing, and a number that does not begin at zero
+    _attribute(crm, "visits", lambda n, _: (n % 5) * (n % 7) * (n % 11))
+    _attribute(crm, "size", lambda n, d: 50 + n % 13 + 5 * (d["outcome"] == "won"))
+
+
+def _day_of(deal: dict[str, object], days: int) -> str:
+    """The date so many days after a deal's creation."""
+    created = deal["created_at"]
+    assert isinstance(created, dt.datetime)
+    return (created + days * DAY).date().isoformat()
+
+
+@found("LK109", "warning")
+def _(crm: Crm) -> None:
+    _attribute(crm, "touched", lambda n, d: _day_of(d, 2 + n % 90))
+
+
+@silent("LK109")
+def _(crm: Crm) -> None:
+    _attribute(crm, "founded", lambda n, d: _day_of(d, -(n % 900)))
+
+
+@found("LK110", "warning")
+def _(crm: Crm) -> None:
+    for n, deal in enumerate(crm.deal[:40]):
+        at = START + 300 * DAY + 377 * MINUTE
+        crm.field_change.append(change(deal, "deal_type", at, None, ["new", "renewal"][n % 2]))
+
+
+@silent("LK110")
+def _(crm: Crm) -> None:
+    for n, deal in enumerate(crm.deal[:40]):
+        at = START + 300 * DAY + (377 + n) * MINUTE
+        crm.field_change.append(change(deal, "deal_type", at, None, ["new", "renewal"][n % 2]))
 
 
 # --- values ----------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_a_pushed_row_is_taken_to_be_written_on_receipt(store: Store) -> None:
 def test_facts_of_a_source_are_kept_and_replaced(store: Store) -> None:
     facts = SourceFacts(
         "crm", "EUR", {"deal": ("amount", "Größe")}, {"lead": ("rating",)}, ("activity",),
-        np.datetime64("1969-07-20T20:17:40.000001", "us"),
+        np.datetime64("1969-07-20T20:17:40.000001", "us"), trusted={"deal": ("grade",)},
     )  # fmt: skip
     store.write([], at=T1, facts=SourceFacts("crm", "USD"))
     store.write([deal()], at=T1, facts=facts)
@@ -169,6 +169,7 @@ def test_facts_of_a_source_are_kept_and_replaced(store: Store) -> None:
         "crm", "EUR", facts.static, facts.excluded, ("activity",)
     )  # fmt: skip
     assert found.observed_from == facts.observed_from
+    assert (found.trusted, other.trusted) == (facts.trusted, {})
     assert np.isnat(found.observed_until)
     assert other.observed_until == T2
 

@@ -151,6 +151,11 @@ def test_check_speaks_plainly(run: Any) -> None:
     assert json.loads(run("check", "--json"))
 
 
+def test_only_a_field_that_exists_can_be_trusted(run: Any) -> None:
+    said = run("train", "lead", "--trust", "lead_sourc", code=2)
+    assert "lead_source" in said
+
+
 def test_an_empty_store_says_how_to_begin(run: Any, tmp_path: Path) -> None:
     told = run("forecast", "--store", str(tmp_path / "empty.db"), code=2)
     assert "dealcast import" in told
