@@ -34,6 +34,7 @@ from models.deal_arms import (
 from models.encoding import Columns, TableEncoder, row_count
 from models.grid import Cells, HazardGrid
 from models.hazard_table import HazardTable, incidence, interval_labels
+from models.stage_chain import StageChain
 
 __all__ = ["DealModel", "DealRows", "arm_weights"]
 
@@ -97,7 +98,7 @@ class DealModel:
         rows: DealRows,
         grid: HazardGrid,
         *,
-        stage_prior: Mapping[str, float] | None = None,
+        chain: StageChain,
         span: float = 0.0,
         seed: int = 0,
         threads: int = 1,
@@ -113,7 +114,7 @@ class DealModel:
         assert not isinstance(days_in_stage, tuple)
         table = HazardTable.fit(
             _stage(rows.columns), days_in_stage, rows.cells, rows.time, rows.outcome, grid.edges,
-            stage_prior=stage_prior or {}, rows_per_deal=max(len(rows) / deals, 1.0),
+            chain=chain, rows_per_deal=max(len(rows) / deals, 1.0),
         )  # fmt: skip
         won = rows.won_deals
         closed = len(np.unique(rows.deal[rows.outcome > 0]))

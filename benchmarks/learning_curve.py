@@ -1,0 +1,151 @@
+"""The learning curve: deals scored after 5 to 5,000 have closed, beside the preset and the rates.
+
+On synthetic companies whose true chances are known, every size is judged on the same later
+moments against those chances, so that nothing but the training deals is left to luck: a company
+that is young (all that had closed by the n-th closing), or small (a random part of the deals of
+all the time, n of them closed). On BPIC 2012, where DEALCAST_DATASETS names its folder, by won
+deals and against what really happened.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from _public import datasets, read_public
+from _published import Row, publish, table
+from _small_worlds import WORLDS, Company, company, thinned
+from joblib import Parallel, delayed
+
+from data.features import compute
+from data.history import OPEN, History, Snapshot
+from data.pipeline import FiscalCalendar
+from data.timelines import DAY
+from models.hazard_table import incidence
+from scoring.bundles import DealBundle
+from scoring.scores import won_within
+from training.examples import deal_rows, open_spells
+from training.fitting import Recipe, fit_deals
+
+FloatArray = npt.NDArray[np.float64]
+
+SIZES = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+SMALL = (5, 10, 20, 50, 100, 200)
+SEEDS = (1, 2, 3)
+RECIPE = Recipe(FiscalCalendar(), landmarks=8_000, seed=0, threads=1)
+ARMS = ("preset", "stage rates", "table", "served")
+_MOST_TESTS = 250  # open deals a moment
+_EVENTUAL = 500  # days after which next to nothing is open
+_SOON = 60
+
+
+@dataclass(frozen=True)
+class Result:
+    """Mean loss of every arm above that of the true chances, for one company and size."""
+
+    world: str
+    seed: int
+    kind: str
+    size: int
+    won: int
+    eventual: dict[str, float]
+    soon: dict[str, float]
+
+
+def loss(p: FloatArray, truth: FloatArray) -> float:
+    """Expected log loss of `p` less that of the truth itself."""
+    p = np.clip(p, 1e-4, 1 - 1e-4)
+    best = np.clip(truth, 1e-9, 1 - 1e-9)
+    return float(
+        np.mean(truth * np.log(best / p) + (1 - truth) * np.log((1 - best) / (1 - p)))
+    )  # fmt: skip
+
+
+def arms(bundle: DealBundle, snapshot: Snapshot, days: float | None) -> dict[str, FloatArray]:
+    """What each arm says of winning: within `days`, or ever (by the end of the model's grid).
+
+    Preset and stage rates know no time: they are beside the others for "ever" alone.
+    """
+    model = bundle.model
+    plain = replace(
+        model, encoder=None, ridge=None, trees=None, weights=np.array([1.0, 0.0, 0.0]),
+        correction=np.ones_like(model.correction),
+    )  # fmt: skip
+    within = np.full(len(snapshot), model.grid.t_max if days is None else days)
+    found = {
+        "table": won_within(snapshot, replace(bundle, model=plain), within),
+        "served": won_within(snapshot, bundle, within),
+    }
+    if days is None:
+        levels = [str(level) for level in snapshot.ledger.stage_levels]
+        rates = [bundle.stage_rates.get(level) for level in levels]
+        for arm, key in (("preset", "prior_rate"), ("stage rates", "rate")):
+            by_level = np.array([np.nan if r is None else r[key] for r in rates])
+            found[arm] = by_level[snapshot.stage]
+    return found
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Open deals at later moments, and their true chances to be won soon and ever."""
+
+    snapshots: tuple[Snapshot, ...]
+    soon: FloatArray
+    ever: FloatArray
+
+    @classmethod
+    def of(cls, whole: Company) -> Judge:
+        """Up to 250 open deals at each of the company's moments."""
+        snapshots, true = [], []
+        for at in whole.tests:
+            now = whole.history.as_of("deal", at)
+            rows = np.flatnonzero(now.outcome == OPEN)
+            rows = rows[np.linspace(0, len(rows) - 1, min(_MOST_TESTS, len(rows))).astype(int)]
+            now = now.take(rows)
+            ids = [str(i) for i in now.ids]
+            true.append(whole.crm.truth.deal_incidence(ids, at, [_SOON, _EVENTUAL])[:, :, 0])
+            snapshots.append(now)
+        chances = np.concatenate(true)
+        return cls(tuple(snapshots), chances[:, 0], chances[:, 1])
+
+    def losses(self, bundle: DealBundle) -> tuple[dict[str, float], dict[str, float]]:
+        """Loss of every arm above the truth's: won ever, and won soon."""
+        parts = [
+            {arm: np.concatenate([a[arm] for a in answers]) for arm in answers[0]}
+            for answers in (
+                [arms(bundle, now, days) for now in self.snapshots] for days in (None, _SOON)
+            )
+        ]
+        ever, soon = (
+            {arm: loss(p, true) for arm, p in part.items()}
+            for part, true in zip(parts, (self.ever, self.soon), strict=True)
+        )
+        return ever, soon
+
+
+def measured(world: str, seed: int) -> list[Result]:
+    """The curves of one company: young at every size, small at the sizes below the learners'."""
+    whole = company(world, seed)
+    judge = Judge.of(whole)
+    results = []
+    for kind, size, history, until in _sizes(whole):
+        bundle = fit_deals(history, until, RECIPE)
+        ever, soon = judge.losses(bundle)
+        results.append(Result(world, seed, kind, size, bundle.model.won, ever, soon))
+    return results
+
+
+def _sizes(whole: Company) -> Iterator[tuple[str, int, History, int]]:
+    """Histories that hold so many closed deals, nested, with the moment of training."""
+    spells = open_spells(whole.history.deals, whole.until)
+    closed = spells.outcome != OPEN
+    ends = np.sort(spells.end[closed])
+    ranks = np.sort([whole.rank[str(i)] for i in whole.history.deals.ids[spells.row[closed]]])
+    for size in SIZES:
+        if size <= len(ends):
+            yield "young", size, whole.history, int(ends[size - 1])
+    for size in SMALL:
+        yield "small", size, thinned(whole, float(ranks[size - 1 : size + 1].mean())), whole.until
