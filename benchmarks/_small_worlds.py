@@ -49,11 +49,11 @@ def _one_pipeline(first: PipelineWorld) -> World:
     return World(pipelines=(first, World().pipelines[1]), renewals_per_deal=0.0)
 
 
-# What the vendor ships, beside the truth of an average deal by stage.
+# What is believed of the stages, beside the truth of the deals found open in them.
 WORLDS: dict[str, World] = {
     # The administrator's percentages, plausible and wrong; two pipelines.
     "sample CRM": World(),
-    # Shipped .10 .10 .20 .50 .60 .70 .75 .90; true about .09 .12 .15 .18 .23 .29 .36 .45.
+    # Shipped .10 .10 .20 .50 .60 .70 .75 .90; true about .10 .14 .22 .20 .29 .33 .38 .38.
     "Salesforce stages, shipped too high": _one_pipeline(
         _ladder("new-business", _named("salesforce"), [0.025] * 7 + [0.05], [0.0] * 7 + [0.04])
     ),
@@ -63,15 +63,15 @@ WORLDS: dict[str, World] = {
             "new-business", _named("hubspot"), [0.10, 0.05, 0.033, 0.0125, 0.011],
             [0.0, 0.0, 0.0, 0.0, 0.10],
         )
-    ),  # fmt: skip
-    # Even steps .10 .30 .50 .70; true about .55 throughout, and closed within days.
+    ),
+    # Even steps .10 .30 .50 .70; true about .50 throughout, and closed within days.
     "own names, quick": _one_pipeline(
         _ladder(
             "new-business", ["Anfrage", "Angebot", "Bestellung", "Freigabe"],
             [0.03, 0.03, 0.03, 0.08], [0.03, 0.03, 0.03, 0.10], pace=2.5,
         )
-    ),  # fmt: skip
-    # The same words in both, true about .1 .2 .35 in one, .75 .8 .9 in the other; slow.
+    ),
+    # The same words in both, true about .1 .2 .25 in one, .45 .5 .65 in the other; slow.
     "two pipelines, the same names, slow": World(
         pipelines=(
             _ladder("new-business", ["Contact", "Talks", "Offer"], [0.10, 0.07, 0.08],
@@ -81,7 +81,7 @@ WORLDS: dict[str, World] = {
         ),
         renewals_per_deal=0.5,
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)

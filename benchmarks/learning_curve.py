@@ -20,14 +20,12 @@ from _published import Row, publish, table
 from _small_worlds import WORLDS, Company, company, thinned
 from joblib import Parallel, delayed
 
-from data.features import compute
 from data.history import OPEN, History, Snapshot
 from data.pipeline import FiscalCalendar
 from data.timelines import DAY
-from models.hazard_table import incidence
 from scoring.bundles import DealBundle
 from scoring.scores import won_within
-from training.examples import deal_rows, open_spells
+from training.examples import landmarks, open_spells
 from training.fitting import Recipe, fit_deals
 
 FloatArray = npt.NDArray[np.float64]
@@ -51,7 +49,7 @@ class Result:
     kind: str
     size: int
     won: int
-    eventual: dict[str, float]
+    ever: dict[str, float]
     soon: dict[str, float]
 
 
@@ -149,3 +147,50 @@ def _sizes(whole: Company) -> Iterator[tuple[str, int, History, int]]:
             yield "young", size, whole.history, int(ends[size - 1])
     for size in SMALL:
         yield "small", size, thinned(whole, float(ranks[size - 1 : size + 1].mean())), whole.until
+
+
+def curve(results: list[Result], kind: str) -> tuple[list[str], list[Row]]:
+    """The table of one kind of company, and its rows: means over all companies."""
+    lines, rows = [], []
+    for size in sorted({r.size for r in results if r.kind == kind}):
+        here = [r for r in results if r.kind == kind and r.size == size]
+        mean = {arm: float(np.mean([r.ever[arm] for r in here])) for arm in ARMS}
+        better = min(("preset", "stage rates"), key=mean.__getitem__)
+        apart = np.array([r.ever["served"] - r.ever[better] for r in here])
+        low, high = _interval(apart)
+        worst, where = max(
+            (_behind([r for r in here if r.world == world]), world) for world in WORLDS
+        )
+        lines.append(
+            [
+                f"{size:,}", float(np.mean([r.won for r in here])).__round__(), *mean.values(),
+                f"{apart.mean():+.4f} ({low:+.4f} to {high:+.4f})", f"{worst:+.4f}, {where}",
+                *(float(np.mean([r.soon[a] for r in here])) for a in ("table", "served")),
+            ]
+        )  # fmt: skip
+        rows.append(
+            Row(
+                f"synthetic worlds, {kind} company, {size:,} closed deals: served",
+                "log loss above that of the true chances, won ever; interval of the difference",
+                mean["served"], mean[better], f"{better}, same run", len(here), (low, high),
+            )
+        )  # fmt: skip
+    head = [
+        "closed", "won", *ARMS, "served less the better of the first two (95 %)",
+        "the same in the worst world", f"table, {_SOON} days", f"served, {_SOON} days",
+    ]  # fmt: skip
+    return table(head, lines), rows
+
+
+def _behind(results: list[Result]) -> float:
+    """By how much the served model is behind the better of preset and rates, on average."""
+    mean = {arm: np.mean([r.ever[arm] for r in results]) for arm in ARMS}
+    return float(mean["served"] - min(mean["preset"], mean["stage rates"]))
+
+
+def _interval(values: FloatArray) -> tuple[float, float]:
+    """95 % interval of a mean, companies drawn anew."""
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (4_000, len(values)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,8 +1,8 @@
 """Aalen-Johansen table: hazards of winning and losing by stage, time in stage and step.
 
 The baseline every learner has to beat, the anchor of the ensemble, and the whole model where
-few deals have closed. Cells are shrunken towards their stage, stages towards the whole, and the
-split into won and lost towards the stage's prior.
+few deals have closed. Cells are shrunken towards their stage, and stages towards what a chain of
+stages says, which learns from every stay of a deal in a stage.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from models.grid import Cells
-from models.stage_chain import StageChain
+from models.stage_chain import AGES, StageChain
 
 __all__ = ["HazardTable", "incidence", "interval_labels", "read_curve"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-_PARENT_DEALS = 5.0  # deals that what a cell leans on is worth
+_PARENT_DEALS = 20.0  # deals that what a cell leans on is worth
 
 
 def interval_labels(
@@ -173,8 +173,10 @@ class HazardTable:
         )
         events = np.stack([won, lost], axis=-1)
         known = {name: i for i, name in enumerate(chain.names)}
-        rows = [known.get(name, len(known)) for name in names] + [len(known)]
-        prior = chain.hazards(np.array(edges))[rows]
+        rows = np.array([known.get(name, len(known)) for name in (*names, "")], dtype=np.int64)
+        # A stay is a good half of the way through the bin it is found in.
+        ages = np.searchsorted(AGES, 1.4 * np.array(bins), side="right") - 1
+        prior = chain.hazards(np.array(edges))[rows[:, None], ages]
         return cls(names, bins, _shrink(risk, events, prior, rows_per_deal), steps)
 
     def chances(
@@ -219,13 +221,13 @@ def _stage_rows(
     return table[codes]
 
 
-def _shrink(
-    risk: FloatArray, events: FloatArray, prior: FloatArray, per_deal: float
-) -> FloatArray:
+def _shrink(risk: FloatArray, events: FloatArray, prior: FloatArray, per_deal: float) -> FloatArray:
     """Counts -> chances: cells towards their stage, stages towards the chain."""
     # Deals, not rows, are the experience that a parent is weighed against.
     m = _PARENT_DEALS * per_deal
-    stage_risk, stage_events = risk.sum(1), events.sum(1)
-    stage = (stage_events + m * prior) / (stage_risk + m)[:, :, None]
-    cells = (events + m * stage[:, None]) / (risk + m)[:, :, :, None]
+    due = (risk[..., None] * prior).sum(1)
+    believed = m * prior.mean(1)
+    stage = prior * ((events.sum(1) + believed) / (due + believed))[:, None]
+    stage /= np.maximum(stage.sum(-1, keepdims=True) / 0.98, 1.0)
+    cells = (events + m * stage) / (risk + m)[..., None]
     return np.asarray(np.maximum(cells, 1e-7), dtype=np.float64)

@@ -16,7 +16,8 @@ from scoring.forecast import forecast
 from scoring.scores import DealScore, score_deals, score_leads
 from tests import worlds
 from tests.small_crm import STAGES, after, change, deal, history, moment, move, stages
-from training.fitting import Recipe, TrainingError, fit_deals, fit_leads, stage_rates
+from training.fitting import Recipe, TrainingError, fit_deals, fit_leads
+from training.stages import stage_rates
 
 RECIPE = Recipe(FiscalCalendar(), landmarks=2000)
 START, NOW = "2024-01-01T09:00", "2024-03-20"
