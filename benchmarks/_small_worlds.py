@@ -16,7 +16,7 @@ from data.synthetic import PipelineWorld, StageWorld, Synthetic, World, make_his
 __all__ = ["WORLDS", "Company", "company", "thinned"]
 
 _END = np.datetime64("2026-02-16", "us")
-_DAYS, _DEALS = 1_000, 6_600
+_DAYS, _DEALS = 1_000, 7_400
 _TEST_DAYS = (50, 35, 20)  # the moments that every size is judged at, days before the end
 
 
@@ -60,24 +60,39 @@ WORLDS: dict[str, World] = {
     # Shipped .20 .40 .60 .80 .90, and about true.
     "HubSpot stages, shipped about right": _one_pipeline(
         _ladder(
-            "new-business", _named("hubspot"), [0.10, 0.05, 0.033, 0.0125, 0.011],
+            "new-business",
+            _named("hubspot"),
+            [0.10, 0.05, 0.033, 0.0125, 0.011],
             [0.0, 0.0, 0.0, 0.0, 0.10],
         )
     ),
     # Even steps .10 .30 .50 .70; true about .50 throughout, and closed within days.
     "own names, quick": _one_pipeline(
         _ladder(
-            "new-business", ["Anfrage", "Angebot", "Bestellung", "Freigabe"],
-            [0.03, 0.03, 0.03, 0.08], [0.03, 0.03, 0.03, 0.10], pace=2.5,
+            "new-business",
+            ["Anfrage", "Angebot", "Bestellung", "Freigabe"],
+            [0.03, 0.03, 0.03, 0.08],
+            [0.03, 0.03, 0.03, 0.10],
+            pace=2.5,
         )
     ),
     # The same words in both, true about .1 .2 .25 in one, .45 .5 .65 in the other; slow.
     "two pipelines, the same names, slow": World(
         pipelines=(
-            _ladder("new-business", ["Contact", "Talks", "Offer"], [0.10, 0.07, 0.08],
-                    [0.0, 0.0, 0.04], pace=0.4),
-            _ladder("renewals", ["Contact", "Talks", "Offer"], [0.006, 0.012, 0.011],
-                    [0.0, 0.0, 0.10], pace=0.4),
+            _ladder(
+                "new-business",
+                ["Contact", "Talks", "Offer"],
+                [0.10, 0.07, 0.08],
+                [0.0, 0.0, 0.04],
+                pace=0.4,
+            ),
+            _ladder(
+                "renewals",
+                ["Contact", "Talks", "Offer"],
+                [0.006, 0.012, 0.011],
+                [0.0, 0.0, 0.10],
+                pace=0.4,
+            ),
         ),
         renewals_per_deal=0.5,
     ),

@@ -256,19 +256,21 @@ def _anywhere(closed: FloatArray, days: float) -> FloatArray:
 def _ageing(exits: Exits, rates: FloatArray) -> FloatArray:
     """What the age of a stay multiplies the rates by: exits seen against those due, (ages, 2).
 
-    Each age leans on the one before: what nobody has seen yet goes on as it was.
+    All ages together leave the rates as they are. Each age leans on the one before: what nobody
+    has seen yet goes on as it was.
     """
     edges = np.array([*AGES, np.inf])
     begin, end = exits.since, exits.since + exits.days
     up, lose = rates[exits.stage, :-1].sum(1), rates[exits.stage, -1]
     at = np.searchsorted(edges, end, side="right") - 1
-    lost = exits.to == rates.shape[1] - 1
+    gone, lost = exits.to >= 0, exits.to == rates.shape[1] - 1
+    due = np.array([exits.days @ up, exits.days @ lose])
+    level = (np.array([(gone & ~lost).sum(), lost.sum()]) + _AGEING) / (due + _AGEING)
     out, before = np.ones((len(AGES), 2)), np.ones(2)
     for a in range(len(AGES)):
         here = np.clip(np.minimum(end, edges[a + 1]) - np.maximum(begin, edges[a]), 0.0, None)
-        due = np.array([here @ up, here @ lose])
-        gone = (at == a) & (exits.to >= 0)
-        seen = np.array([(gone & ~lost).sum(), (gone & lost).sum()])
+        due = level * np.array([here @ up, here @ lose])
+        seen = np.array([((at == a) & gone & ~lost).sum(), ((at == a) & lost).sum()])
         before = (seen + _AGEING * before) / (due + _AGEING)
         out[a] = before
     return out
