@@ -28,10 +28,10 @@ _SHARE = 0.3  # share of deals won, where not even the stage is known
 _MOST_UP = 0.98  # likeliest that an exit is no loss, before any was seen
 # What the level above is worth, in exits: for the speed of an organisation and a pipeline, for
 # the speed of a stage, for its share of losses, for the way on, and for each age of a stay.
-_SPEED_ABOVE, _SPEED, _LOSSES, _WAY, _AGEING = 2.0, 5.0, 10.0, 3.0, 10.0
+_SPEED_ABOVE, _SPEED, _LOSSES, _WAY, _AGEING = 2.0, 5.0, 10.0, 5.0, 10.0
 _VOICE_SPEED, _VOICE = 10.0, 3.0  # a stage tells the others as much as so many exits, at most
 _STEPS = 8.0  # closed deals after which the steps between the believed chances count half
-_SPREAD = 1.0  # SD of the log-odds to lose, felt over a whole pipeline, around the level above
+_SPREAD = 0.8  # SD of the log-odds to lose, felt over a whole pipeline, around the level above
 _NEWTON = 30  # rounds; a handful is enough
 
 

@@ -32,8 +32,9 @@ def stand_ins(snapshot: Snapshot, bundle: DealBundle, stages: Iterable[str]) -> 
     """The known stage that stands in for each of `stages` that the model does not know.
 
     It is the one whose win probability is believed to be nearest (the CRM's own, a preset's by
-    name, or by place in the pipeline), in the same pipeline where the model knows any of its
-    stages. A stage that nobody declares has none: the model takes its average.
+    name, or by place in the pipeline), among those of its pipeline and those that are gone: one
+    that was renamed is still known under its old name. A stage that nobody declares has none: the
+    model takes its average.
     """
     new = set(stages) - set(bundle.model.table.stages)
     if not new:
@@ -41,9 +42,10 @@ def stand_ins(snapshot: Snapshot, bundle: DealBundle, stages: Iterable[str]) -> 
     known, declared = bundle.stage_rates, open_stages(snapshot.history.tables["stage"])
     found = {}
     for i in (i for i, name in enumerate(declared.names) if name in new):
-        same = np.flatnonzero(declared.pipeline == declared.pipeline[i])
-        mates = [declared.names[j] for j in same if declared.names[j] in known]
-        off = {n: abs(known[n]["prior_rate"] - declared.chance[i]) for n in mates or known}
+        other = np.flatnonzero(declared.pipeline != declared.pipeline[i])
+        elsewhere = {declared.names[j] for j in other}
+        likely = [name for name in known if name not in elsewhere] or list(known)
+        off = {name: abs(known[name]["prior_rate"] - declared.chance[i]) for name in likely}
         if off:
             found[declared.names[i]] = min(off, key=off.__getitem__)
     return found
