@@ -26,19 +26,19 @@ def played(n: int, seed: int, lose: tuple[float, ...], until: float = np.inf) ->
     rows: list[tuple[int, float, int]] = []
     for _ in range(n):
         day = float(rng.uniform(0, 100))
-        for stage, chance in enumerate(lose):
+        for place, chance in enumerate(lose):
             if day >= until:
                 break
             stay = float(rng.exponential(10.0))
-            lost, last = rng.random() < chance, stage == len(lose) - 1
-            to = LOST if lost else WON if last else stage + 1
+            lost, last = rng.random() < chance, place == len(lose) - 1
+            goes = LOST if lost else WON if last else place + 1
             left = day + stay < until
-            rows.append((stage, min(stay, until - day), to if left else -1))
+            rows.append((place, min(stay, until - day), goes if left else -1))
             day += stay
             if lost or not left:
                 break
-    stage, days, to = (np.array(part) for part in zip(*rows, strict=True))
-    return Exits(stage, np.zeros(len(rows)), days, to)
+    stage, days, to = zip(*rows, strict=True)
+    return Exits(np.array(stage), np.zeros(len(rows)), np.array(days), np.array(to))
 
 
 def test_nothing_seen_leaves_what_is_believed() -> None:
