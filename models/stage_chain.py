@@ -161,8 +161,10 @@ class StageChain:
 
     def longest(self, stage: IntArray) -> float:
         """Days after which 99 % of the deals that have just come to these stages have closed."""
+        if len(stage) == 0:
+            stage = np.array([len(self.names)])  # deals of which no stage is known
         days = np.geomspace(1.0, 1000.0, 61)
-        share = np.bincount(stage, minlength=len(self.rates)) / max(len(stage), 1)
+        share = np.bincount(stage, minlength=len(self.rates)) / len(stage)
         closed = (share[:, None] * self.incidence(days)[:, 0].sum(2)).sum(0)
         return float(days[min(int(np.searchsorted(closed, 0.99)), len(days) - 1)])
 

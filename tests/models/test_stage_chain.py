@@ -69,7 +69,7 @@ def test_a_young_company_is_not_taken_for_one_that_loses_everything() -> None:
     assert (closed == WON).mean() < 0.1
     for seed in range(5):
         win = StageChain.fit(LADDER, played(400, seed, truth, until=20.0)).win()[:3, 0]
-        assert 0.25 < win[0] < 0.6 and win[1] > 0.5 and win[2] > 0.75
+        assert 0.25 < win[0] < 0.6 and win[1] > 0.5 and win[2] > 0.7
 
 
 def test_a_stage_far_from_belief_does_not_speak_for_the_others() -> None:
@@ -120,6 +120,8 @@ def test_incidences_rise_to_the_chance_to_win() -> None:
     fresh = np.zeros(10, np.int64)
     (closed,) = chain.incidence(np.array([chain.longest(fresh)]))[0, 0].sum(1)
     assert 0.985 < closed < 0.996
+    nobody = StageChain.fit(StagePrior.of({}), Exits.none()).longest(np.zeros(0, np.int64))
+    assert 150 < nobody < 180  # 99 % at 3 % a day
 
 
 def test_hazards_are_those_of_the_incidence() -> None:

@@ -76,7 +76,7 @@ def test_the_first_deals_score_near_the_prior_of_their_stage(closed: int, opened
     assert len(scores) == opened and bundle.model.weights.tolist() == [1.0, 0.0, 0.0]
     for score, (stage, prior) in zip(scores, PRIOR.items(), strict=False):
         # One in three of the closed deals was won; they were in `new` and `talk`.
-        low, high = min(prior, 1 / 3) - 0.05, max(prior, 1 / 3) + 0.15
+        low, high = min(prior, 1 / 3) - 0.07, max(prior, 1 / 3) + 0.15
         assert low <= score.probability_won <= high, stage
         if closed <= 1:
             # One deal won of one is worth about a tenth of a preset's ten.
@@ -207,7 +207,7 @@ def test_pipelines_lean_on_themselves_before_the_organisation() -> None:
     assert rates["a-b"]["n"] == rates["b-b"]["n"] == 0
     assert rates["a-b"]["rate"] > rates["b-b"]["rate"] + 0.2
     _, (first, second) = scored(crm)
-    assert first.probability_won > second.probability_won + 0.1
+    assert first.probability_won > second.probability_won + 0.05
 
 
 def test_stays_in_a_stage_end_with_a_move_a_closing_or_the_day() -> None:
