@@ -2,8 +2,8 @@
 
     python _survivalboost.py IN.npz OUT.npz
 
-IN: x (n, q), event (n,), duration (n,), x_new (m, q), times (t,). OUT: incidence (m, causes + 1, t),
-the chance to be open first; seconds (2,) of fitting and of predicting.
+IN: x (n, q), event (n,), duration (n,), x_new (m, q), times (t,).
+OUT: incidence (m, causes + 1, t), the chance to be open first; seconds (2,) to fit and to predict.
 """
 
 from __future__ import annotations

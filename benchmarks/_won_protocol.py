@@ -61,7 +61,8 @@ class Judged:
 
     def won_by(self, days: float) -> FloatArray:
         """1.0 where won within so many days, shape (m,)."""
-        return ((self.rows.outcome == WON) & (self.rows.time <= days)).astype(np.float64)
+        happened = (self.rows.outcome == WON) & (self.rows.time <= days)
+        return np.asarray(happened, dtype=np.float64)
 
     def read(self, curve: FloatArray) -> FloatArray:
         """A curve over the intervals (m, k), read at the end of every day: (m, 35)."""

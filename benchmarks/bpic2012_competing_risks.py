@@ -32,8 +32,9 @@ from models.deal_arms import DealRows, take_columns
 from models.encoding import Columns
 from models.hazard_table import incidence
 from models.lead import LeadModel
+from models.stage_chain import StageChain
 from training.examples import deal_rows
-from training.fitting import stage_rates
+from training.stages import stage_exits, stage_prior
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -44,6 +45,7 @@ _ROOT = Path(__file__).parents[1]
 _PYTHON = _ROOT / ".venv-benchmarks" / "bin" / "python"
 _SEEN = (7.0, 14.0, 30.0)
 _BINS = np.array([0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
+_SPAN = 100.0  # days of history, as the served bundle has them
 _CELL = 20.0  # losses of the whole that a cell of the table's split starts with
 
 
@@ -73,12 +75,12 @@ class Arm:
 
 def ours(it: Judged, past: DealRows, cause: IntArray) -> tuple[Arm, Arm]:
     """The hazards with a boosted split of losses, and the table with a table of splits."""
-    rates = stage_rates(it.history, CUTOFF)
+    prior = stage_prior(it.history)
     began = time.perf_counter()
+    chain = StageChain.fit(prior, stage_exits(it.history, prior, CUTOFF))
     model = DealModel.fit(
-        past, it.bundle.model.grid, stage_prior={s: r["prior_rate"] for s, r in rates.items()},
-        span=100.0, seed=RECIPE.seed, threads=1,
-    )  # fmt: skip
+        past, it.bundle.model.grid, chain=chain, span=_SPAN, seed=RECIPE.seed, threads=1
+    )
     lost = np.flatnonzero(cause >= 2)
     columns = {**take_columns(past.columns, lost), "days_ahead": past.time[lost]}
     split = LeadModel.fit(

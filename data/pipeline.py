@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -10,18 +11,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import numpy.typing as npt
 
+from data.records import Table
+
 __all__ = [
     "PRESETS",
     "CalendarError",
     "FiscalCalendar",
+    "OpenStages",
     "Period",
     "PeriodKind",
+    "open_stages",
     "preset_probability",
 ]
 
 PeriodKind = Literal["week", "month", "quarter"]
 
 _DAY = 86_400_000_000  # microseconds
+_LEAST, _MOST = 0.02, 0.95  # what a believed chance to be won is kept within
 
 
 class CalendarError(ValueError):
@@ -210,3 +216,74 @@ def preset_probability(stage_name: str, position: float) -> float:
     if found:
         return float(np.mean(found))
     return 0.1 + 0.6 * min(max(position, 0.0), 1.0)
+
+
+@dataclass(frozen=True)
+class OpenStages:
+    """The stages that leave a deal open, pipeline by pipeline in order.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Their ids: declared ones first, then those that were only seen.
+    chance : float64, shape (s,)
+        Win probability believed before any deal has closed: the CRM's own, a preset's by name,
+        or an even step by place in the pipeline.
+    pipeline : int64, shape (s,)
+        Which pipeline each belongs to, from 0; stages only seen share one of their own.
+    follows : int64, shape (s,)
+        Place of the stage that comes next; -1 after the last one, and where nobody says.
+    """
+
+    names: tuple[str, ...]
+    chance: npt.NDArray[np.float64]
+    pipeline: npt.NDArray[np.int64]
+    follows: npt.NDArray[np.int64]
+
+
+def open_stages(stage: Table, seen: Iterable[str] = ()) -> OpenStages:
+    """The open stages that a stage table declares, and others that deals were seen in.
+
+    A stage id that two pipelines share counts as the first one's.
+    """
+    ids = [str(i) for i in stage["stage_id"]]
+    owners, owner = np.unique(stage["pipeline_id"].astype(str), return_inverse=True)
+    closing = np.isin(stage["kind"].astype(str), ("won", "lost"))
+    order = np.lexsort((stage["sort_order"], owner))
+    row_of: dict[str, int] = {}
+    for r in order[~closing[order]].tolist():
+        row_of.setdefault(ids[r], r)
+    others = sorted(set(seen) - set(row_of) - {ids[r] for r in np.flatnonzero(closing)})
+    rows = np.array(list(row_of.values()), dtype=np.int64)
+    place, follows = _places(owner[rows], np.isnan(stage["sort_order"][rows]))
+    chance = [_believed(stage, r, p) for r, p in zip(rows.tolist(), place, strict=True)]
+    chance += [_kept(preset_probability(name, 0.5)) for name in others]
+    return OpenStages(
+        (*row_of, *others),
+        np.array(chance, dtype=np.float64),
+        np.r_[owner[rows], np.full(len(others), len(owners))].astype(np.int64),
+        np.r_[follows, np.full(len(others), -1)].astype(np.int64),
+    )
+
+
+def _places(
+    owner: npt.NDArray[np.int64], unplaced: npt.NDArray[np.bool_]
+) -> tuple[list[float], list[int]]:
+    """Place of each stage in its pipeline, 0 to 1, and the stage that follows it (-1: none)."""
+    place, follows = [0.5] * len(owner), [-1] * len(owner)
+    for pipeline in np.unique(owner):
+        mine = np.flatnonzero((owner == pipeline) & ~unplaced).tolist()
+        for k, i in enumerate(mine):
+            place[i] = k / (len(mine) - 1) if len(mine) > 1 else 0.5
+            follows[i] = mine[k + 1] if k + 1 < len(mine) else -1
+    return place, follows
+
+
+def _believed(stage: Table, row: int, place: float) -> float:
+    given = float(stage["default_probability"][row])
+    label = stage["name"][row] or str(stage["stage_id"][row])
+    return _kept(preset_probability(label, place) if np.isnan(given) else given)
+
+
+def _kept(chance: float) -> float:
+    return float(np.clip(chance, _LEAST, _MOST))

@@ -34,6 +34,7 @@ from models.deal_arms import (
 from models.encoding import Columns, TableEncoder, row_count
 from models.grid import Cells, HazardGrid
 from models.hazard_table import HazardTable, incidence, interval_labels
+from models.stage_chain import Exits, StageChain, StagePrior
 
 __all__ = ["MOST_CLOSING", "DealModel", "DealRows", "arm_weights"]
 
@@ -49,15 +50,18 @@ _MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no
 _STEP_GROUPS = (0.0, 3.0, 8.0, 16.0)  # lower edges, in units, of the recalibrated horizons
 
 
-def arm_weights(won: int) -> FloatArray:
-    """Weights of (table, ridge, trees) by won deals.
+def arm_weights(won: int, seen: float = 1.0) -> FloatArray:
+    """Weights of (table, ridge, trees) by won deals, and by how much of the future was ever seen.
 
-    The table alone up to 60, an equal mean from 200 on, and a straight line in log(won) between,
-    so that nothing jumps.
+    The table alone up to 60 won deals, an equal mean from 200 on, and a straight line in log(won)
+    between, so that nothing jumps. `seen` is the length of the history over that of the grid: a
+    history half as long has never shown how most deals go on, which learners continue wildly and
+    the table's chain of stages does not.
     """
     if won <= 0:
         return np.array([1.0, 0.0, 0.0])
     t = float(np.clip(np.log(won / 60.0) / np.log(200.0 / 60.0), 0.0, 1.0))
+    t *= float(np.clip(2.0 * seen - 1.0, 0.0, 1.0))
     return np.array([1.0 - 2.0 * t / 3.0, t / 3.0, t / 3.0])
 
 
@@ -100,7 +104,7 @@ class DealModel:
         rows: DealRows,
         grid: HazardGrid,
         *,
-        stage_prior: Mapping[str, float] | None = None,
+        chain: StageChain | None = None,
         span: float = 0.0,
         seed: int = 0,
         threads: int = 1,
@@ -109,18 +113,20 @@ class DealModel:
 
         `span` is how many days of history the landmarks cover. A quarter's rhythm is learnt
         once two quarters have ended in it, a year's from two years on: before that, the
-        calendar would be a clock that tells the past from the future.
+        calendar would be a clock that tells the past from the future. `chain` is what the table
+        leans on; without one, on what is believed of any deal.
         """
         deals = max(len(np.unique(rows.deal)), 1)
         days_in_stage = rows.columns["days_in_stage"]
         assert not isinstance(days_in_stage, tuple)
         table = HazardTable.fit(
             _stage(rows.columns), days_in_stage, rows.cells, rows.time, rows.outcome, grid.edges,
-            stage_prior=stage_prior or {}, rows_per_deal=max(len(rows) / deals, 1.0),
+            chain=chain or StageChain.fit(StagePrior.of({}), Exits.none()),
+            rows_per_deal=max(len(rows) / deals, 1.0),
         )  # fmt: skip
         won = rows.won_deals
         closed = len(np.unique(rows.deal[rows.outcome > 0]))
-        weights = arm_weights(won)
+        weights = arm_weights(won, max(span, float(rows.time.max(initial=0.0))) / grid.t_max)
         correction = np.ones((len(table.stages) + 1, len(_STEP_GROUPS), 2))
         calendar = calendar_columns(span)
         bare = cls(grid, table, None, None, None, weights, correction, calendar, won, closed)

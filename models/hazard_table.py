@@ -1,8 +1,8 @@
 """Aalen-Johansen table: hazards of winning and losing by stage, time in stage and step.
 
 The baseline every learner has to beat, the anchor of the ensemble, and the whole model where
-few deals have closed. Cells are shrunken towards their stage, stages towards the whole, and the
-split into won and lost towards the stage's prior.
+few deals have closed. Cells are shrunken towards their stage, and stages towards what a chain of
+stages says, which learns from every stay of a deal in a stage.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from models.grid import Cells
+from models.stage_chain import AGES, StageChain
 
 __all__ = ["HazardTable", "incidence", "interval_labels", "read_curve"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Rows of the parent that a cell starts with: fewest with 1,000 closed deals or more, most with 150
-# or less, where a cell's rows tell of few deals.
-_M_FEWEST, _M_MOST, _M_DEALS = 15.0, 100.0, 15_000.0
-_PRIOR_DEALS = 10.0  # deals that a stage's prior win probability is worth
-_FEW_DEALS, _PRIOR_SHARE = 5.0, 0.3  # deals that the overall prior is worth, and its share won
-_PRIOR_CLOSING = 0.03  # chance to close in one step before any deal has been seen
+_PARENT_DEALS = 20.0  # deals that what a cell leans on is worth
 
 
 def interval_labels(
@@ -129,7 +125,7 @@ class HazardTable:
         outcome: IntArray,
         edges: tuple[float, ...],
         *,
-        stage_prior: Mapping[str, float],
+        chain: StageChain,
         rows_per_deal: float = 1.0,
     ) -> HazardTable:
         """Count what happened in each interval, and shrink.
@@ -143,8 +139,8 @@ class HazardTable:
             Days from the landmark to closing, or to the last moment it was seen open.
         outcome : shape (m,)
             0 = last seen open, 1 = won, 2 = lost.
-        stage_prior : mapping of str to float
-            Win probability of a stage before any deal has closed.
+        chain : StageChain
+            What the hazards of a stage lean on.
         rows_per_deal : float
             Landmarks a deal has on average: many rows of one deal are one experience.
         """
@@ -152,7 +148,7 @@ class HazardTable:
         unit = steps[0]
         bins = tuple(float(b) for b in unit * np.array([0, 1, 2, 4, 8, 16, 32, 64]))
         codes, levels = stage
-        names = tuple(sorted({str(s) for s in levels} | set(stage_prior)))
+        names = tuple(sorted({str(s) for s in levels} | set(chain.names)))
         row = _stage_rows(codes, levels, names)
         column = np.searchsorted(bins, np.nan_to_num(days_in_stage), side="right") - 1
         share, label = interval_labels(cells, time, outcome)
@@ -176,8 +172,12 @@ class HazardTable:
             for part in (share, label == 1, label == 2)
         )
         events = np.stack([won, lost], axis=-1)
-        prior = np.array([stage_prior.get(s, np.nan) for s in names] + [np.nan])
-        return cls(names, bins, _shrink(risk, events, prior, steps / unit, rows_per_deal), steps)
+        known = {name: i for i, name in enumerate(chain.names)}
+        rows = np.array([known.get(name, len(known)) for name in (*names, "")], dtype=np.int64)
+        # A stay is a good half of the way through the bin it is found in.
+        ages = np.searchsorted(AGES, 1.4 * np.array(bins), side="right") - 1
+        prior = chain.hazards(np.array(edges))[rows[:, None], ages]
+        return cls(names, bins, _shrink(risk, events, prior, rows_per_deal), steps)
 
     def chances(
         self,
@@ -221,21 +221,13 @@ def _stage_rows(
     return table[codes]
 
 
-def _shrink(
-    risk: FloatArray, events: FloatArray, prior: FloatArray, units: FloatArray, per_deal: float
-) -> FloatArray:
-    """Counts -> chances: cells towards stage, stage towards the whole, split towards the prior."""
-    total_risk, total = risk.sum((0, 1)), events.sum((0, 1))
-    m = float(np.clip(_M_DEALS / max(total.sum() / per_deal, 1.0), _M_FEWEST, _M_MOST))
-    base = 1.0 - (1.0 - _PRIOR_CLOSING) ** units
-    closing = (total.sum(-1) + m * base) / (total_risk + m)
-    # Deals, not rows, are the experience that a prior is weighed against.
-    won, closed = events.sum((1, 2))[:, 0] / per_deal, events.sum((1, 2, 3)) / per_deal
-    overall_share = (won.sum() + _FEW_DEALS * _PRIOR_SHARE) / (closed.sum() + _FEW_DEALS)
-    prior = np.where(np.isnan(prior), overall_share, prior)
-    share = (won + _PRIOR_DEALS * prior) / (closed + _PRIOR_DEALS)
-    whole = closing[None, :, None] * np.stack([share, 1.0 - share], -1)[:, None, :]
-    stage_risk, stage_events = risk.sum(1), events.sum(1)
-    stage = (stage_events + m * whole) / (stage_risk + m)[:, :, None]
-    cells = (events + m * stage[:, None]) / (risk + m)[:, :, :, None]
+def _shrink(risk: FloatArray, events: FloatArray, prior: FloatArray, per_deal: float) -> FloatArray:
+    """Counts -> chances: cells towards their stage, stages towards the chain."""
+    # Deals, not rows, are the experience that a parent is weighed against.
+    m = _PARENT_DEALS * per_deal
+    due = (risk[..., None] * prior).sum(1)
+    believed = m * prior.mean(1)
+    stage = prior * ((events.sum(1) + believed) / (due + believed))[:, None]
+    stage /= np.maximum(stage.sum(-1, keepdims=True) / 0.98, 1.0)
+    cells = (events + m * stage) / (risk + m)[..., None]
     return np.asarray(np.maximum(cells, 1e-7), dtype=np.float64)

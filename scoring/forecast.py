@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data.features import compute
 from data.history import History, Snapshot
 from data.pipeline import Period
 from data.timelines import DAY, Column
 from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
 from scoring.simulation import Draws, OpenDeals, Shocks, simulate_new, simulate_open
+from scoring.stand_ins import deal_columns
 
 __all__ = [
     "GROUPINGS",
@@ -173,7 +173,7 @@ def simulate(
     won_place = np.array([place[str(g)] for g in won_groups], dtype=np.int64)
     np.add.at(won, (won_place, won_period), won_value)
 
-    columns = compute(snapshot, bundle.features)
+    columns = deal_columns(snapshot, bundle)
     local = bundle.calendar.local_days(np.array([now], dtype=np.int64))
     cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
     spread_cells = cells.take(np.zeros(len(snapshot), dtype=np.int64))

@@ -16,6 +16,7 @@ from models.deal_arms import AHEAD
 from scoring.bundles import DealBundle, LeadBundle, Manifest
 from scoring.curves import QUANTILES, CurvePoint, Curves, Range
 from scoring.reasons import Comparison, Reason, tell
+from scoring.stand_ins import deal_columns, stand_ins
 from scoring.words import WEEKDAYS
 
 __all__ = [
@@ -35,6 +36,8 @@ FloatArray = npt.NDArray[np.float64]
 # Probability from which each grade begins: configuration, never moved by training.
 GRADES = (("A", 0.6), ("B", 0.3), ("C", 0.1), ("D", 0.0))
 _QUARTER = 92.0  # days
+_LEVELS_ABOVE = ("pipeline", "organisation", "preset")
+_UNKNOWN_STAGE = {"n": 0.0, "own": 0.0, "pipeline": 0.0, "organisation": 0.0, "preset": 1.0}
 _LEVELS = 20  # points of the amount's quantile function behind its mean
 
 
@@ -91,7 +94,7 @@ def won_within(snapshot: Snapshot, bundle: DealBundle, days: FloatArray) -> Floa
     out[~is_open] = snapshot.outcome[~is_open] == WON
     part = snapshot.take(np.flatnonzero(is_open))
     if len(part):
-        curves = Curves.of(part, bundle, compute(part, bundle.features))
+        curves = Curves.of(part, bundle, deal_columns(part, bundle))
         out[is_open] = curves.won_within(days[is_open])
     return out
 
@@ -128,7 +131,7 @@ def score_deals(
 def _score_open(
     snapshot: Snapshot, bundle: DealBundle, explain: bool, context: Mapping[str, Any] | None
 ) -> list[DealScore]:
-    columns = compute(snapshot, bundle.features, context)
+    columns = deal_columns(snapshot, bundle, context)
     curves = Curves.of(snapshot, bundle, columns)
     final = curves.incidence[:, -1]
     p_won, p_lost = final[:, 0], final[:, 1]
@@ -148,9 +151,10 @@ def _score_open(
     told = _deal_reasons(bundle, columns, curves) if explain else None
     percentile = bundle.reference.percentile(p_won)
     has_amount = bool(len(bundle.amount.log_final))
+    names = [None if s < 0 else str(snapshot.ledger.stage_levels[s]) for s in snapshot.stage]
+    instead = stand_ins(snapshot, bundle, {n for n in names if n is not None})
     out = []
-    for i in range(len(snapshot)):
-        stage_name = None if stage[0][i] < 0 else str(stage[1][stage[0][i]])
+    for i, stage_name in enumerate(names):
         known = ~np.isnan(current[i])
         out.append(
             DealScore(
@@ -172,7 +176,7 @@ def _score_open(
                 reasons=() if told is None else told[1][i],
                 base=None if told is None else float(told[0][i]),
                 evidence=_deal_evidence(bundle, stage_name),
-                warnings=_deal_warnings(bundle, stage_name, bool(known)),
+                warnings=_deal_warnings(bundle, stage_name, instead, bool(known)),
                 model=_model(bundle.manifest),
             )
         )
@@ -320,21 +324,33 @@ def _closed_deal(snapshot: Snapshot, i: int, bundle: DealBundle) -> DealScore:
 
 
 def _deal_evidence(bundle: DealBundle, stage: str | None) -> dict[str, Any]:
+    """How much is behind a score: deals, and how its stage's rate leans on each level."""
     names = ("table", "ridge", "trees")
     used = [n for n, w in zip(names, bundle.model.weights, strict=True) if w > 0]
-    rates = bundle.stage_rates.get(stage or "", {})
+    rates = bundle.stage_rates.get(stage or "", _UNKNOWN_STAGE)
     return {
         "method": " + ".join(used),
         "examples": bundle.model.closed,
         "won": bundle.model.won,
-        "stage_examples": int(rates.get("n", 0)),
-        "prior_share": rates.get("prior", 1.0),
+        "stage_examples": int(rates["n"]),
+        "prior_share": rates["preset"],
+        "shares": {
+            level: round(rates[key], 3)
+            for level, key in zip(("stage", *_LEVELS_ABOVE), ("own", *_LEVELS_ABOVE), strict=True)
+        },
     }
 
 
-def _deal_warnings(bundle: DealBundle, stage: str | None, has_amount: bool) -> tuple[str, ...]:
+def _deal_warnings(
+    bundle: DealBundle, stage: str | None, instead: Mapping[str, str], has_amount: bool
+) -> tuple[str, ...]:
     found: list[str] = []
-    if stage not in bundle.model.table.stages:
+    if stage is not None and stage in instead:
+        found.append(
+            f"stage {stage!r} was not seen in training; it is read as {instead[stage]!r}, whose "
+            "believed chance is nearest"
+        )
+    elif stage not in bundle.model.table.stages:
         found.append(f"stage {stage!r} was not seen in training; the average of all stages is used")
     if not has_amount:
         drawn = len(bundle.amount.log_final) > 0

@@ -11,25 +11,25 @@ import numpy.typing as npt
 
 from data.features import Feature, compute, declare
 from data.history import OPEN, WON, History, Side, Snapshot
-from data.pipeline import FiscalCalendar, preset_probability
-from data.records import Table
+from data.pipeline import FiscalCalendar
 from data.timelines import DAY
 from models.amount import AmountModel
 from models.arrivals import ArrivalModel, aalen_johansen
-from models.baseline import shrunken_rate
 from models.deal import DealModel, DealRows
 from models.deal_arms import take_columns
 from models.encoding import row_count
 from models.grid import HazardGrid
 from models.lead import LeadModel
+from models.stage_chain import StageChain
 from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
 from scoring.forecast import GROUPINGS, group_of
 from scoring.simulation import ShockLaw
 from training.bulk import spread_bulk_losses
 from training.examples import deal_rows, durations, lead_rows, open_spells
 from training.leaks import leak_report
+from training.stages import stage_exits, stage_prior, stage_rates
 
-__all__ = ["Recipe", "TrainingError", "fit_deals", "fit_leads", "stage_rates"]
+__all__ = ["Recipe", "TrainingError", "fit_deals", "fit_leads"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -98,9 +98,11 @@ def fit_deals(
             f"no deal with a creation time is known by {_iso(until)}; import deals first, or "
             "train at a later date"
         )
-    rates = stage_rates(history, until)
+    rates, prior = stage_rates(history, until), stage_prior(history)
+    exits = stage_exits(history, prior, until)
+    chain = StageChain.fit(prior, exits)
     if like is None:
-        grid = _grid(age, outcome, entry)
+        grid = _grid(age, outcome, entry, chain.longest(exits.stage))
         features = _features(history, "deal", until, recipe)
     else:
         grid, features = like.model.grid, like.features
@@ -112,7 +114,7 @@ def fit_deals(
         raise TrainingError(f"no deal was open at any midnight before {_iso(until)}")
     rows = spread_bulk_losses(rows, snapshot, recipe.seed)
     model = like.model if like is not None else DealModel.fit(
-        rows, grid, stage_prior={s: r["prior_rate"] for s, r in rates.items()},
+        rows, grid, chain=chain,
         span=float(snapshot.at.max() - snapshot.at.min()) / DAY,
         seed=recipe.seed, threads=recipe.threads,
     )  # fmt: skip
@@ -179,84 +181,24 @@ def _features(history: History, side: Side, until: int, recipe: Recipe) -> tuple
     return declare(history, side, until, {*recipe.withheld, *found.withheld})
 
 
-def stage_rates(history: History, until: int) -> dict[str, dict[str, float]]:
-    """Shrunken win rate of every stage, from deals closed by `until`.
+def _grid(
+    age: FloatArray, outcome: npt.NDArray[np.int64], entry: FloatArray, expected: float
+) -> HazardGrid:
+    """The hazard grid of a history: unit by the median cycle, end at the 99th percentile.
 
-    A deal counts in each stage it is known to have been in. The prior is the CRM's own
-    probability of the stage, a preset's by name, or an even step; stages lean on the whole.
+    `expected` is the time by which 99 % of the deals should have closed, in days, as far as
+    their stages tell. It ends the grid where the curve of those that closed does not get there.
     """
-    ledger, stage = history.deals, history.tables["stage"]
-    spells = open_spells(ledger, until)
-    closed = np.flatnonzero(spells.outcome != OPEN)
-    won_of = dict(zip(spells.row[closed].tolist(), spells.outcome[closed] == WON, strict=True))
-    moves = ledger.stages
-    known = np.flatnonzero(moves.known_at <= until)
-    visits = {(int(r), int(c)) for r, c in zip(moves.row[known], moves.value[known], strict=True)}
-    names = _open_stages(stage, [str(s) for s in ledger.stage_levels])
-    place = {name: i for i, name in enumerate(names)}
-    row_of_level = [place.get(str(s), -1) for s in ledger.stage_levels]
-    won, n = np.zeros(len(names)), np.zeros(len(names))
-    for row, code in visits:
-        if row in won_of and row_of_level[code] >= 0:
-            n[row_of_level[code]] += 1
-            won[row_of_level[code]] += won_of[row]
-    priors = _stage_priors(names, stage)
-    total = max(len(closed), 0)
-    overall = (sum(won_of.values()) + 5 * 0.3) / (total + 5)
-    rates = {}
-    for i, name in enumerate(names):
-        # With data the level above is the organisation; without, it is the stage's own prior.
-        weight = total / (total + 20.0)
-        parent = weight * overall + (1 - weight) * priors[i]
-        rates[name] = {
-            **shrunken_rate(float(won[i]), float(n[i]), parent),
-            "won": float(won[i]),
-            "prior_rate": priors[i],
-        }
-    return rates
-
-
-def _closing(stage: Table) -> npt.NDArray[np.bool_]:
-    """Which rows of the stage table close a deal."""
-    return np.isin(stage["kind"].astype(str), ("won", "lost"))
-
-
-def _open_stages(stage: Table, seen: list[str]) -> list[str]:
-    """Stages that leave a deal open: the declared ones in order, then those only seen."""
-    order = np.lexsort((np.nan_to_num(stage["sort_order"]), stage["pipeline_id"].astype(str)))
-    closing = {str(s) for s in stage["stage_id"][_closing(stage)]}
-    declared = [str(s) for s in stage["stage_id"][order] if str(s) not in closing]
-    return list(dict.fromkeys([*declared, *(s for s in sorted(seen) if s not in closing)]))
-
-
-def _stage_priors(names: list[str], stage: Table) -> list[float]:
-    """Win probability of each stage before any deal has closed."""
-    place = {str(s): i for i, s in enumerate(stage["stage_id"])}
-    open_orders = stage["sort_order"][~_closing(stage)]
-    top = np.nanmax(open_orders) if len(open_orders) and not np.isnan(open_orders).all() else 1.0
-    priors = []
-    for name in names:
-        row = place.get(name)
-        given = np.nan if row is None else stage["default_probability"][row]
-        order = np.nan if row is None else stage["sort_order"][row]
-        label = name if row is None else stage["name"][row] or name
-        position = 0.5 if np.isnan(order) else float(order) / max(float(top), 1.0)
-        prior = preset_probability(label, position) if np.isnan(given) else float(given)
-        priors.append(float(np.clip(prior, 0.02, 0.95)))
-    return priors
-
-
-def _grid(age: FloatArray, outcome: npt.NDArray[np.int64], entry: FloatArray) -> HazardGrid:
-    """The hazard grid of a history: unit by the median cycle, end at the 99th percentile."""
     ages, curve = aalen_johansen(entry, age, outcome)
     if len(ages) == 0:
-        return HazardGrid.for_durations(30.0, 180.0)
+        return HazardGrid.for_durations(30.0, float(np.clip(expected, _FEW_LONGEST, _LONGEST)))
     closed = curve.sum(axis=1)
     median = float(ages[min(int(np.searchsorted(closed, 0.5)), len(ages) - 1)])
-    # Where the curve never gets that far, the longest duration seen so far ends the grid.
     longest = float(ages[min(int(np.searchsorted(closed, 0.99)), len(ages) - 1)])
+    # What has closed of a young pipeline is what closes fast.
     few = min(_FEW_CLOSED / max(int((outcome != OPEN).sum()), 1), 1.0)
-    longest = max(longest, few * _FEW_LONGEST)
+    unseen = few if closed[-1] >= 0.99 else 1.0
+    longest = max(longest, unseen * expected, few * _FEW_LONGEST)
     return HazardGrid.for_durations(median, float(np.clip(longest, 30.0, _LONGEST)))
 
 

@@ -22,7 +22,7 @@ from scoring.scores import (
     won_within,
 )
 from tests import worlds
-from tests.small_crm import change, deal, history, moment, move
+from tests.small_crm import after, change, deal, history, moment, move, stages
 from training.fitting import Recipe, fit_deals
 
 
@@ -277,3 +277,72 @@ def test_a_deal_that_cannot_be_won_has_no_date_of_winning() -> None:
     cells = bundle.model.grid.cells(np.array([19_800.0]))
     never = np.zeros((1, cells.begin.shape[1], 2))
     assert Curves(np.array([19_800.0]), cells, never).close_dates() == [None]
+
+
+# --- new and renamed stages ------------------------------------------------------------------
+
+
+def _declared(*names: str, chances: tuple[float, ...]) -> History:
+    """One open deal in the last of the stages, which the CRM believes in so much."""
+    return history(
+        deal=[deal("d", "2024-06-01T08:00Z")],
+        stage=stages(names, default_probability=chances),
+        stage_change=[move("d", "2024-06-01T08:00Z", names[-1])],
+    )
+
+
+def _taught() -> DealBundle:
+    rows, moves = [], []
+    for i in range(60):
+        begin, won = after("2024-01-01T08:00", i), i % 2 == 0
+        rows.append(deal(f"c{i}", begin, after(begin[:-1], 9), outcome="won" if won else "lost"))
+        moves.append(move(f"c{i}", begin, "new"))
+        if won:
+            moves.append(move(f"c{i}", after(begin[:-1], 4), "offer", "new"))
+    table = stages(("new", "offer"), default_probability=(0.2, 0.8))
+    return bundle_of(history(deal=rows, stage_change=moves, stage=table), "2024-04-01")
+
+
+@pytest.mark.parametrize(
+    ("names", "chances", "like"),
+    [
+        (("new", "offer", "contract"), (0.2, 0.8, 0.9), "offer"),  # a new stage, after the last
+        (("offer", "triage"), (0.8, 0.15), "new"),  # `new` renamed, and gone
+        (("first", "last"), (0.1, 0.7), "offer"),  # all renamed
+    ],
+)
+def test_a_new_stage_is_read_as_the_one_believed_to_be_like_it(
+    names: tuple[str, ...], chances: tuple[float, ...], like: str
+) -> None:
+    bundle = _taught()
+    score = one(_declared(*names, chances=chances), bundle, "2024-06-05")
+    known = one(_declared(like, chances=(0.5,)), bundle, "2024-06-05")
+    assert score.probability_won == pytest.approx(known.probability_won, abs=0.02)
+    (warning,) = (w for w in score.warnings if "stage" in w)
+    assert repr(names[-1]) in warning and repr(like) in warning
+    assert score.evidence["stage_examples"] == 0 and score.evidence["prior_share"] == 1.0
+    assert score.stage_win_probability is None and not known.warnings
+    (within,) = won_within(
+        _declared(*names, chances=chances).as_of("deal", moment("2024-06-05")), bundle,
+        np.array([bundle.model.grid.t_max]),
+    )  # fmt: skip
+    assert within == pytest.approx(score.probability_won)
+
+
+def test_a_stage_that_nobody_declares_gets_the_average() -> None:
+    crm = history(
+        deal=[deal("d", "2024-06-01T08:00Z")],
+        stage=stages(("new", "offer")),
+        stage_change=[move("d", "2024-06-01T08:00Z", "who knows")],
+    )
+    score = one(crm, _taught(), "2024-06-05")
+    assert any("the average of all stages" in w for w in score.warnings)
+    assert 0.3 < score.probability_won < 0.7
+
+
+def test_the_evidence_says_what_a_score_leans_on() -> None:
+    evidence = one(_declared("new", chances=(0.2,)), _taught(), "2024-06-05").evidence
+    assert evidence["stage_examples"] == 60 and evidence["prior_share"] < 0.1
+    assert list(evidence["shares"]) == ["stage", "pipeline", "organisation", "preset"]
+    assert sum(evidence["shares"].values()) == pytest.approx(1.0, abs=0.002)
+    assert evidence["shares"]["stage"] == pytest.approx(0.75)

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data.history import History
+from data.history import OPEN, History
 from data.pipeline import FiscalCalendar
+from data.synthetic import make_history
 from scoring.bundles import DealBundle
 from scoring.forecast import forecast
-from scoring.scores import DealScore, score_deals, score_leads
+from scoring.scores import DealScore, score_deals, score_leads, won_within
 from tests import worlds
 from tests.small_crm import STAGES, after, change, deal, history, moment, move, stages
-from training.fitting import Recipe, TrainingError, fit_deals, fit_leads, stage_rates
+from training.examples import open_spells
+from training.fitting import Recipe, TrainingError, fit_deals, fit_leads
+from training.stages import stage_exits, stage_prior, stage_rates
 
 RECIPE = Recipe(FiscalCalendar(), landmarks=2000)
 START, NOW = "2024-01-01T09:00", "2024-03-20"
@@ -73,10 +76,11 @@ def test_the_first_deals_score_near_the_prior_of_their_stage(closed: int, opened
     assert len(scores) == opened and bundle.model.weights.tolist() == [1.0, 0.0, 0.0]
     for score, (stage, prior) in zip(scores, PRIOR.items(), strict=False):
         # One in three of the closed deals was won; they were in `new` and `talk`.
-        low, high = min(prior, 1 / 3) - 0.05, max(prior, 1 / 3) + 0.1
+        low, high = min(prior, 1 / 3) - 0.07, max(prior, 1 / 3) + 0.15
         assert low <= score.probability_won <= high, stage
         if closed <= 1:
-            assert score.probability_won == pytest.approx(prior, abs=0.06)
+            # One deal won of one is worth about a tenth of a preset's ten.
+            assert score.probability_won == pytest.approx(prior, abs=0.03 if closed == 0 else 0.15)
         assert score.probability_won + score.probability_lost > 0.8  # it will end some day
         assert score.evidence["examples"] == closed
         assert score.stage_win_probability == pytest.approx(prior, abs=0.3)
@@ -99,7 +103,10 @@ def test_one_outcome_only(closed: int) -> None:
         _, scores = scored(start_up(closed, 2, won=lambda i, won=won: won))  # type: ignore[misc]
         for score, prior in zip(scores, before, strict=True):
             assert 0.02 < score.probability_won < 0.95
-            assert (score.probability_won > prior) is won
+            # A deal that was lost had moved on from `new`: that much speaks for the stage.
+            rose = score.probability_won > prior + (0.0 if won else 0.06)
+            assert rose is won
+        assert won or scores[1].probability_won < before[1]
 
 
 def test_all_amounts_missing() -> None:
@@ -158,12 +165,74 @@ def test_stage_rates_count_a_deal_in_each_stage_it_has_been_in() -> None:
     assert rates["new"]["n"] == rates["talk"]["n"] == 60 and rates["offer"]["n"] == 0
     assert rates["new"]["won"] == 20
     overall = (20 + 1.5) / 65
+    pipeline = (20 + 20 * overall) / 80
     for name, prior in PRIOR.items():
-        parent = 0.75 * overall + 0.25 * prior
+        parent = 0.75 * pipeline + 0.25 * prior
         n, won = (60, 20) if name != "offer" else (0, 0)
         assert rates[name]["rate"] == pytest.approx((won + 20 * parent) / (n + 20))
         assert rates[name]["low"] < rates[name]["rate"] < rates[name]["high"]
     assert rates["offer"]["prior"] == 1.0 and rates["offer"]["prior_rate"] == 0.7
+
+
+def test_the_shares_of_a_rate_say_what_it_leans_on() -> None:
+    keys = ("own", "pipeline", "organisation", "preset")
+    nothing, few, many = (stage_rates(start_up(n, 3), UNTIL) for n in (0, 20, 400))
+    for rates in (nothing, few, many):
+        for rate in rates.values():
+            assert sum(rate[k] for k in keys) == pytest.approx(1.0)
+            assert rate["own"] == pytest.approx(1.0 - rate["prior"])
+    assert nothing["new"]["preset"] == 1.0
+    assert few["new"]["preset"] == pytest.approx(0.25) and few["new"]["own"] == pytest.approx(0.5)
+    assert many["new"]["preset"] < 0.01 < many["offer"]["preset"] < 0.1
+    assert many["offer"]["own"] == 0.0 and many["offer"]["pipeline"] > 0.9
+
+
+def test_pipelines_lean_on_themselves_before_the_organisation() -> None:
+    names = ("a", "b")
+    table = [
+        {"pipeline_id": p, "stage_id": f"{p}-{s}", "name": "Step", "sort_order": i, "kind": "open"}
+        for p in names for i, s in enumerate(names)
+    ]  # fmt: skip
+    rows, moves = [], []
+    for i in range(60):
+        p, begin = names[i % 2], after(START, i / 3)
+        won = i % 2 == 0 or i % 10 == 1
+        end = after(begin[:-1], 8)
+        rows.append(deal(f"c{i}", begin, end, outcome="won" if won else "lost"))
+        moves.append(move(f"c{i}", begin, f"{p}-a"))
+    rows += [deal(f"o{p}", "2024-03-19T08:00Z") for p in names]
+    moves += [move(f"o{p}", "2024-03-19T08:00Z", f"{p}-b") for p in names]
+    crm = history(deal=rows, stage_change=moves, stage=table)
+    rates = stage_rates(crm, UNTIL)
+    assert rates["a-b"]["n"] == rates["b-b"]["n"] == 0
+    assert rates["a-b"]["rate"] > rates["b-b"]["rate"] + 0.2
+    _, (first, second) = scored(crm)
+    assert first.probability_won > second.probability_won + 0.05
+
+
+def test_stays_in_a_stage_end_with_a_move_a_closing_or_the_day() -> None:
+    crm = history(
+        deal=[
+            deal("w", "2024-01-01T00:00Z", "2024-01-11T00:00Z"),
+            deal("l", "2024-01-02T00:00Z", "2024-01-05T00:00Z", outcome="lost"),
+            deal("o", "2024-01-04T00:00Z"),
+            deal("later", "2024-03-21T00:00Z"),
+        ],
+        stage_change=[
+            move("w", "2024-01-01T00:00Z", "new"),
+            move("w", "2024-01-04T00:00Z", "offer", "new"),
+            move("l", "2024-01-02T00:00Z", "unheard"),
+            move("o", "2024-01-04T00:00Z", "talk"),
+            move("later", "2024-03-21T00:00Z", "new"),
+        ],
+    )
+    prior = stage_prior(crm)
+    assert prior.names == ("new", "talk", "offer", "unheard")
+    assert prior.follows.tolist() == [1, 2, -1, -1]
+    exits = stage_exits(crm, prior, int(moment("2024-01-14").astype(np.int64)))
+    told = sorted(zip(exits.stage.tolist(), exits.days.tolist(), exits.to.tolist(), strict=True))
+    assert told == [(0, 3.0, 2), (1, 10.0, -1), (2, 7.0, 5), (3, 3.0, 6)]
+    assert not exits.since.any()
 
 
 def test_stage_rates_know_nothing_of_later_closings() -> None:
@@ -255,3 +324,36 @@ def test_a_seed_decides_everything() -> None:
     assert (
         worlds.deals().manifest.trained_through == f"{worlds.cut_time().astype('datetime64[s]')}Z"
     )
+
+
+# --- the learning curve, in small ------------------------------------------------------------
+
+
+def test_at_no_size_is_the_model_worse_than_preset_and_stage_rates() -> None:
+    """Against true chances, at the same later moment for all sizes; .012 is the noise of a size.
+
+    Before the table leant on a chain of stages it was behind by .02 to .05 here.
+    """
+    end, test = np.datetime64("2026-02-16", "us"), np.datetime64("2026-01-20", "us")
+    crm = make_history(2_600, seed=2, end=end, days=560)
+    whole = History(crm.tables, [crm.facts])
+    now = whole.as_of("deal", test)
+    now = now.take(np.flatnonzero(now.outcome == OPEN))
+    ids = [str(i) for i in now.ids]
+    true = crm.truth.deal_incidence(ids, test, [400])[:, 0, 0]
+    spells = open_spells(whole.deals, int(test.astype(np.int64)))
+    closings = np.sort(spells.end[spells.outcome != OPEN])
+    levels = [str(level) for level in now.ledger.stage_levels]
+    for size in (20, 100, 500):
+        bundle = fit_deals(whole, int(closings[size - 1]), RECIPE)
+        grid_end = np.full(len(now), bundle.model.grid.t_max)
+        rates = [bundle.stage_rates.get(level, {}) for level in levels]
+        preset, rate = (
+            np.array([r.get(key, np.nan) for r in rates])[now.stage]
+            for key in ("prior_rate", "rate")
+        )
+        served, *others = (
+            float(-np.mean(true * np.log(p) + (1 - true) * np.log1p(-p)))
+            for p in (won_within(now, bundle, grid_end), preset, rate)
+        )
+        assert served < min(others) + 0.012, size
