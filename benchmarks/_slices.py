@@ -30,7 +30,7 @@ __all__ = ["RECIPE", "Later", "arm_figures", "histories", "later_deals", "later_
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-RECIPE = Recipe(FiscalCalendar(), seed=0, threads=2)
+RECIPE = Recipe(FiscalCalendar(), seed=0)
 
 
 @dataclass(frozen=True)

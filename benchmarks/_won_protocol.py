@@ -26,7 +26,7 @@ __all__ = ["CUTOFF", "DAYS", "HORIZON", "RECIPE", "Judged", "judged", "resampled
 
 FloatArray = npt.NDArray[np.float64]
 
-RECIPE = Recipe(FiscalCalendar(), seed=0, threads=2)
+RECIPE = Recipe(FiscalCalendar(), seed=0)
 CUTOFF = int(np.datetime64("2012-01-09", "us").astype(np.int64))
 _STOP = int(np.datetime64("2012-02-08T00:00:01", "us").astype(np.int64))
 HORIZON = 35.0

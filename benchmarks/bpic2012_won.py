@@ -61,7 +61,7 @@ def direct(it: Judged) -> FloatArray:
     )
     parameters = {
         "objective": "binary", "num_leaves": 15, "learning_rate": 0.05, "min_data_in_leaf": 150,
-        "lambda_l2": 5.0, "deterministic": True, "num_threads": 2, "verbosity": -1,
+        "lambda_l2": 5.0, "deterministic": True, "num_threads": 1, "verbosity": -1,
     }  # fmt: skip
     booster = lgb.train(parameters, data, num_boost_round=150)
     return np.asarray(booster.predict(encoder.trees(it.rows.columns)), dtype=np.float64)

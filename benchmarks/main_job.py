@@ -22,7 +22,7 @@ from training.evaluation import Evaluation
 from training.fitting import Recipe
 from training.run import train_deals
 
-RECIPE = Recipe(FiscalCalendar(), seed=0, threads=2)
+RECIPE = Recipe(FiscalCalendar(), seed=0)
 
 
 @dataclass(frozen=True)

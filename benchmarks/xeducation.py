@@ -30,7 +30,7 @@ from training.fitting import Recipe
 from training.run import train_leads
 
 NAIVE = Path(__file__).parent / "naive"
-RECIPE = Recipe(FiscalCalendar(), seed=0, threads=2)
+RECIPE = Recipe(FiscalCalendar(), seed=0)
 TEST_SHARE = 0.25
 RESAMPLES = 500
 FloatArray = npt.NDArray[np.float64]
