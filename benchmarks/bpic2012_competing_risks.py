@@ -231,7 +231,8 @@ def told(
 ) -> list[str]:  # fmt: skip
     """The section."""
     lines = [
-        f"Trained as of 2012-01-09; every third landmark, {len(it.rows):,}; days 1 to {HORIZON:g} ahead.",
+        f"Trained as of 2012-01-09; every third landmark, {len(it.rows):,}; "
+        f"days 1 to {HORIZON:g} ahead.",
         "",
         *table(["integrated Brier", *CAUSES, "sum", "curves that fall", "sum above 1"], scores),
         "",
