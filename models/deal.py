@@ -50,18 +50,15 @@ _MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no
 _STEP_GROUPS = (0.0, 3.0, 8.0, 16.0)  # lower edges, in units, of the recalibrated horizons
 
 
-def arm_weights(won: int, seen: float = 1.0) -> FloatArray:
-    """Weights of (table, ridge, trees) by won deals, and by how much of the future was ever seen.
+def arm_weights(won: int) -> FloatArray:
+    """Weights of (table, ridge, trees) by won deals.
 
     The table alone up to 60 won deals, an equal mean from 200 on, and a straight line in log(won)
-    between, so that nothing jumps. `seen` is the length of the history over that of the grid: a
-    history half as long has never shown how most deals go on, which learners continue wildly and
-    the table's chain of stages does not.
+    between, so that nothing jumps.
     """
     if won <= 0:
         return np.array([1.0, 0.0, 0.0])
     t = float(np.clip(np.log(won / 60.0) / np.log(200.0 / 60.0), 0.0, 1.0))
-    t *= float(np.clip(2.0 * seen - 1.0, 0.0, 1.0))
     return np.array([1.0 - 2.0 * t / 3.0, t / 3.0, t / 3.0])
 
 
@@ -126,7 +123,7 @@ class DealModel:
         )  # fmt: skip
         won = rows.won_deals
         closed = len(np.unique(rows.deal[rows.outcome > 0]))
-        weights = arm_weights(won, max(span, float(rows.time.max(initial=0.0))) / grid.t_max)
+        weights = arm_weights(won)
         correction = np.ones((len(table.stages) + 1, len(_STEP_GROUPS), 2))
         calendar = calendar_columns(span)
         bare = cls(grid, table, None, None, None, weights, correction, calendar, won, closed)

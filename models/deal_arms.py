@@ -49,6 +49,7 @@ AHEAD = "ahead"
 """What inputs belong to that say of an interval only when it is and how long."""
 
 _KEEP_OPEN = 0.2  # share of still-open rows kept, with weight 1 / share
+_RIDGE_C = 0.01  # inverse of the penalty, against rows that weigh one a deal
 _MAX_RIDGE_ROWS = 50_000
 _MAX_TREE_ROWS = 600_000
 
@@ -151,7 +152,9 @@ def sample_intervals(rows: DealRows, rng: np.random.Generator) -> Sample:
         picked = np.sort(rng.choice(len(row), _MAX_TREE_ROWS, replace=False))
         row, col = row[picked], col[picked]
     found = label[row, col]
-    weight = np.where(found > 0, 1.0, 1.0 / _KEEP_OPEN)
+    # Many landmarks of one deal are one experience: what holds the learners back counts deals.
+    per_deal = max(len(rows) / max(len(np.unique(rows.deal)), 1), 1.0)
+    weight = np.where(found > 0, 1.0, 1.0 / _KEEP_OPEN) / per_deal
     return Sample(row, col, found, weight, share[row, col])
 
 
@@ -228,7 +231,7 @@ def fit_ridge(inputs: ArmInputs, rows: DealRows, sample: Sample, rng: np.random.
     linear = inputs.encoder.linear(columns)
     index, zero = np.arange(len(part.row)), np.zeros(len(part.row), dtype=np.int64)
     design = ridge_design(inputs, linear, cells, table, index, zero)
-    fitted = LogisticRegression(C=0.1, solver="newton-cholesky", tol=1e-4)
+    fitted = LogisticRegression(C=_RIDGE_C, solver="newton-cholesky", tol=1e-4)
     # Matrix products on as many threads as there are cores stall when a neighbour holds one:
     # 11.6 s instead of .9 s measured. One thread gives the same bits wherever it runs.
     with threadpool_limits(limits=1, user_api="blas"):

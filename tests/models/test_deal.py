@@ -60,12 +60,18 @@ def test_arm_weights_are_continuous_and_sum_to_one() -> None:
     np.testing.assert_allclose(weights.sum(1), 1.0)
     assert (weights >= 0).all()
     assert np.abs(np.diff(weights, axis=0)).max() < 0.02
-    young = np.array([arm_weights(500, seen) for seen in np.linspace(0.0, 1.5, 301)])
-    np.testing.assert_allclose(young.sum(1), 1.0)
-    assert np.abs(np.diff(young, axis=0)).max() < 0.02
-    assert young[100, 0] == 1.0 and young[200, 0] == pytest.approx(1 / 3)
     np.testing.assert_array_equal(weights[60], [1, 0, 0])
     np.testing.assert_allclose(weights[200], 1 / 3)
+
+
+def test_many_landmarks_of_a_deal_weigh_as_one() -> None:
+    rows = world(200, 3)
+    twice = rows.take(np.repeat(np.arange(len(rows)), 2))
+    once, doubled = (sample_intervals(r, np.random.default_rng(0)) for r in (rows, twice))
+    closings = [s.weight[s.label > 0].sum() for s in (once, doubled)]
+    assert closings[0] == pytest.approx(closings[1])
+    deals_a_row = len(np.unique(rows.deal)) / len(rows)
+    np.testing.assert_allclose(once.weight[once.label > 0], deals_a_row)
 
 
 def test_the_calendar_is_learnt_once_it_came_around() -> None:
