@@ -237,7 +237,8 @@ def overview(rows: list[Row]) -> list[str]:
 
 def missed(rows: list[Row]) -> list[str]:
     """One line: the bars that were met, and those that were not, by how much."""
-    met, short = [], []
+    met: list[str] = []
+    short: list[str] = []
     for row in rows:
         bar = BARS.get((_task(row), row.metric))
         if ": " in row.name or bar is None:
