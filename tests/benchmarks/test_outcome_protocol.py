@@ -24,6 +24,8 @@ def _load(name: str) -> ModuleType:
 
 
 protocol = _load("_outcome_protocol")
+_load("_event_features")
+recipe = _load("_outcome_models")
 DATASETS = os.environ.get("DEALCAST_DATASETS")
 
 # Three cases: 0 is accepted after a cancelled offer, 1 declined, 2 never had an offer.
@@ -104,6 +106,22 @@ def test_stability_is_a_mean_over_cases_of_the_change_from_prefix_to_prefix() ->
     p = np.stack([accepted, (1 - accepted) / 2, (1 - accepted) / 2], axis=1)
     found = protocol.measure(scored, p)
     assert found["O_ACCEPTED", "temporal stability"][0] == pytest.approx(1 - (0.3 + 0.1) / 2)
+
+
+def test_the_blend_gives_chances_that_add_up_and_find_what_tells_cases_apart() -> None:
+    rng = np.random.default_rng(0)
+    types = np.array(["A_SUBMITTED", "O_SENT"], dtype=object)
+    columns = {name: rng.normal(size=3_000) for name in recipe.wide_features(types)}
+    label = np.digitize(columns["amount_log"], [-0.5, 0.5])
+    train, test = np.arange(2_000), np.arange(2_000, 3_000)
+    p = recipe.blend(columns, types, label, np.arange(3_000) // 20, train, test)
+    assert p.sum(axis=1) == pytest.approx(1.0)
+    assert (p.argmax(axis=1) == label[test]).mean() > 0.8
+
+
+def test_the_weights_of_the_blend_add_up_to_one() -> None:
+    boosters = [*recipe._CHOSEN, *recipe._BESIDE, *recipe._BESIDE]
+    assert sum(weight for weight, *_ in boosters) + recipe._RIDGE == pytest.approx(1.0)
 
 
 @pytest.mark.skipif(DATASETS is None, reason="DEALCAST_DATASETS is not set")
