@@ -47,19 +47,22 @@ MOST_CLOSING = 0.999
 _CHUNK_ROWS = 400_000
 _M = 15.0  # events that a recalibration cell needs to count half
 _MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no factor cures
+_HANDOVER = (
+    60.0,
+    200.0,
+    700.0,
+)  # won deals at which the learners have none, 2/3 and 4/5 of the say
 _STEP_GROUPS = (0.0, 3.0, 8.0, 16.0)  # lower edges, in units, of the recalibrated horizons
 
 
 def arm_weights(won: int) -> FloatArray:
     """Weights of (table, ridge, trees) by won deals.
 
-    The table alone up to 60 won deals, an equal mean from 200 on, and a straight line in log(won)
-    between, so that nothing jumps.
+    The table alone up to 60 won deals, an equal mean at 200, a fifth of the table from 700 on,
+    and straight lines in log(won) between, so that nothing jumps.
     """
-    if won <= 0:
-        return np.array([1.0, 0.0, 0.0])
-    t = float(np.clip(np.log(won / 60.0) / np.log(200.0 / 60.0), 0.0, 1.0))
-    return np.array([1.0 - 2.0 * t / 3.0, t / 3.0, t / 3.0])
+    learners = float(np.interp(np.log(max(won, 1)), np.log(_HANDOVER), [0.0, 2.0 / 3.0, 0.8]))
+    return np.array([1.0 - learners, learners / 2.0, learners / 2.0])
 
 
 @dataclass(frozen=True)

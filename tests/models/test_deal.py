@@ -62,6 +62,7 @@ def test_arm_weights_are_continuous_and_sum_to_one() -> None:
     assert np.abs(np.diff(weights, axis=0)).max() < 0.02
     np.testing.assert_array_equal(weights[60], [1, 0, 0])
     np.testing.assert_allclose(weights[200], 1 / 3)
+    np.testing.assert_allclose(weights[700:], [[0.2, 0.4, 0.4]] * 1300)
 
 
 def test_many_landmarks_of_a_deal_weigh_as_one() -> None:
