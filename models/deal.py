@@ -47,7 +47,7 @@ MOST_CLOSING = 0.999
 _CHUNK_ROWS = 400_000
 _M = 15.0  # events that a recalibration cell needs to count half
 _MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no factor cures
-_HANDOVER = (
+_HANDOVER = (60.0, 200.0, 700.0)  # won deals at which the learners have 0, 2/3, 4/5 of the say
     60.0,
     200.0,
     700.0,
