@@ -48,10 +48,6 @@ _CHUNK_ROWS = 400_000
 _M = 15.0  # events that a recalibration cell needs to count half
 _MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no factor cures
 _HANDOVER = (60.0, 200.0, 700.0)  # won deals at which the learners have 0, 2/3, 4/5 of the say
-    60.0,
-    200.0,
-    700.0,
-)  # won deals at which the learners have none, 2/3 and 4/5 of the say
 _STEP_GROUPS = (0.0, 3.0, 8.0, 16.0)  # lower edges, in units, of the recalibrated horizons
 
 
