@@ -24,16 +24,7 @@ from scoring.bundles import DealBundle
 from scoring.forecast import UNASSIGNED, WHOLE, Simulation, group_of, simulate
 from training.fitting import Recipe, TrainingError, fit_deals
 
-__all__ = [
-    "LEVELS",
-    "METHODS",
-    "BacktestError",
-    "Issued",
-    "backtest",
-    "coverage_of",
-    "lead_over",
-    "summary",
-]
+__all__ = ["LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "coverage_of", "summary"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -364,34 +355,6 @@ def _covered(part: Sequence[Issued], level: float) -> float:
     low, high = f"{(1 - level) / 2:g}", f"{(1 + level) / 2:g}"
     inside = [i.quantiles[low] <= i.actual <= i.quantiles[high] for i in part]
     return float(np.mean(inside))
-
-
-def lead_over(issued: Sequence[Issued], method: str) -> tuple[float, float]:
-    """How much more CRPS / mean actual a method has than the served forecast, and its noise.
-
-    Returns
-    -------
-    (lead, error)
-        Mean over origins and horizons, and the standard error of that mean. Origins whose windows
-        overlap tell the same story twice: their products count by the share of overlap (Bartlett's
-        weights, as of Newey and West, Econometrica 55, 1987).
-    """
-    whole = [i for i in issued if i.group == WHOLE]
-    served = {(i.origin, i.horizon): i for i in whole if i.method == "dealcast"}
-    others = [i for i in whole if i.method == method]
-    scale = abs(float(np.mean([i.actual for i in others]))) or 1.0
-    origins = np.unique(np.array([i.origin for i in others], dtype="datetime64[us]"))
-    gain, n = np.zeros(len(origins)), np.zeros(len(origins))
-    for other in others:
-        place = np.searchsorted(origins, other.origin)
-        gain[place] += (other.crps - served[other.origin, other.horizon].crps) / scale
-        n[place] += 1
-    lead = float(gain.sum() / n.sum())
-    rest = gain - lead * n
-    days = origins.astype(np.float64) / DAY
-    apart = np.abs(days[:, None] - days) / max(i.horizon for i in others)
-    variance = float(rest @ np.maximum(1.0 - apart, 0.0) @ rest)
-    return lead, float(np.sqrt(variance) / n.sum())
 
 
 def coverage_of(issued: Sequence[Issued]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -23,7 +22,6 @@ from training.backtest import (
     Issued,
     backtest,
     coverage_of,
-    lead_over,
     summary,
 )
 from training.fitting import Recipe, fit_deals
@@ -312,27 +310,3 @@ def test_jobs_do_not_change_the_answer() -> None:
         for jobs in (1, 2)
     )
     assert one == two and len(one) == 2 * len(METHODS)
-
-
-def origins_apart(every: int, losses: list[float]) -> list[Issued]:
-    """Origins so many days apart, windows of 28 days: served CRPS 5, the rival's `losses`."""
-    found = []
-    for k, loss in enumerate(losses):
-        origin = moment("2024-02-01") + np.timedelta64(k * every, "D")
-        for method, crps in (("dealcast", 5.0), ("past mean", loss)):
-            one = forecasted(100.0, horizon=28.0, method=method)
-            found.append(replace(one, origin=origin, crps=crps))
-    return found
-
-
-def test_the_lead_over_a_rival_comes_with_its_noise() -> None:
-    losses = [7.0, 9.0, 5.0, 15.0]  # 4 more on average, in hundredths of the actual 100
-    lead, error = lead_over(origins_apart(28, losses), "past mean")
-    assert lead == pytest.approx(0.04)
-    assert error == pytest.approx(np.std(losses) / np.sqrt(4) / 100)
-
-
-def test_origins_that_overlap_count_for_less() -> None:
-    drifting = [3.0, 4.0, 6.0, 9.0, 10.0, 11.0]
-    apart, near = (lead_over(origins_apart(days, drifting), "past mean") for days in (28, 7))
-    assert apart[0] == near[0] and near[1] > 1.3 * apart[1]
