@@ -33,7 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 SMALL = (5, 10, 20, 50, 100, 200)
-SEEDS = (11, 12)  # the constants of the models were chosen on worlds of the seeds 1 to 4
+SEEDS = (13, 14, 15)  # the constants of the models were chosen on worlds of the seeds 1 to 4
 RECIPE = Recipe(FiscalCalendar(), landmarks=8_000, seed=0, threads=1)
 ARMS = ("preset", "stage rates", "table", "served")
 _MOST_TESTS = 250  # open deals a moment
@@ -261,7 +261,7 @@ def main() -> None:
         f"chances: to be won ever, and within {_SOON} days; intervals over companies. The least "
         "that the records allow is above 0: what decides a deal is partly hidden. The constants of "
         "the models were chosen on worlds of the seeds 1 to 4 and looked at on BPIC 2012; those "
-        f"here, of seeds {' and '.join(map(str, SEEDS))}, took no part in it.",
+        f"here, of seeds {', '.join(map(str, SEEDS))}, took no part in it.",
     ]
     rows: list[Row] = []
     for kind, told in (

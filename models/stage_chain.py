@@ -10,7 +10,7 @@ beforehand; what the age of a stay does is learnt for all stages together.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,15 @@ IntArray = npt.NDArray[np.int64]
 AGES = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)  # lower edges of the ages of a stay, days
 
 _CLOSING = 0.03  # chance a day to close before any deal has been seen
-_SHARE = 0.3  # share of deals won, where not even the stage is known
+_SHARE = 0.3  # share of deals won in general
 _MOST_UP = 0.98  # likeliest that an exit is no loss, before any was seen
 # What the level above is worth, in exits: for the speed of an organisation and a pipeline, for
 # the speed of a stage, for its share of losses, for the way on, and for each age of a stay.
 _SPEED_ABOVE, _SPEED, _LOSSES, _WAY, _AGEING = 2.0, 5.0, 10.0, 5.0, 10.0
 _VOICE_SPEED, _VOICE = 10.0, 3.0  # a stage tells the others as much as so many exits, at most
-_STEPS = 8.0  # closed deals after which the steps between the believed chances count half
+# Believed chances are steeper than what happens: closings draw them towards the share of deals
+# won in general, half of the way they ever go after so many.
+_DRAWN, _DRAWN_HALF = 0.7, 8.0
 _SPREAD = 0.8  # SD of the log-odds to lose, felt over a whole pipeline, around the level above
 _NEWTON = 30  # rounds; a handful is enough
 
@@ -120,6 +122,7 @@ class StageChain:
         known = count[:s]
         if s:
             leave = _speed(prior, known.sum(1), days[:s])
+            prior = _drawn(prior, float(known[:, -2:].sum()))
             lose = _losing(prior, known)
             rates[:s, :-1] = (leave * (1.0 - lose))[:, None] * _ways(prior, known[:, :-1])
             rates[:s, -1] = leave * lose
@@ -201,14 +204,18 @@ def _speed(prior: StagePrior, exits: FloatArray, days: FloatArray) -> FloatArray
     return np.asarray(rate * (exits + _SPEED) / (days * rate + _SPEED), dtype=np.float64)
 
 
+def _drawn(prior: StagePrior, closed: float) -> StagePrior:
+    """What is believed once so many deals have closed."""
+    drawn = _DRAWN * closed / (closed + _DRAWN_HALF)
+    odds = (1.0 - drawn) * _logit(prior.chance) + drawn * _logit(_SHARE)
+    return replace(prior, chance=_sigmoid(odds))
+
+
 def _losing(prior: StagePrior, count: FloatArray) -> FloatArray:
     """Chance that an exit of each stage is a loss, shape (s,)."""
-    exits, lost, closed = count.sum(1), count[:, -1], count[:, -2:].sum()
+    exits, lost = count.sum(1), count[:, -1]
     after = np.where(prior.follows >= 0, prior.chance[prior.follows], 1.0)
     odds = _logit(1.0 - np.minimum(prior.chance / after, _MOST_UP))
-    # Deals correct the level of what is believed; its steps from stage to stage fade with them.
-    steps = _STEPS / (_STEPS + closed)
-    odds = steps * odds + (1.0 - steps) * odds.mean()
     # A stage whose belief is far off must not speak for all others, however many left it.
     voice = _VOICE / (exits + _VOICE)
     stages = np.maximum(np.bincount(prior.pipeline), 1)
@@ -278,7 +285,8 @@ def _ageing(exits: Exits, rates: FloatArray) -> FloatArray:
     return out
 
 
-def _logit(p: FloatArray) -> FloatArray:
+def _logit(p: npt.ArrayLike) -> FloatArray:
+    p = np.asarray(p)
     return np.asarray(np.log(p / (1.0 - p)), dtype=np.float64)
 
 

@@ -69,7 +69,7 @@ def test_a_young_company_is_not_taken_for_one_that_loses_everything() -> None:
     assert (closed == WON).mean() < 0.1
     for seed in range(5):
         win = StageChain.fit(LADDER, played(400, seed, truth, until=20.0)).win()[:3, 0]
-        assert 0.25 < win[0] < 0.6 and win[1] > 0.5 and win[2] > 0.7
+        assert 0.25 < win[0] < 0.6 and win[1] > 0.5 and win[2] > 0.6
 
 
 def test_a_stage_far_from_belief_does_not_speak_for_the_others() -> None:
