@@ -201,7 +201,7 @@ def _why(books: Books, found: Attention, row: int) -> str:
         )
     if found.at_risk[row] and not np.isnan(found.chance[row]):
         said.append(
-            f"chance to be won in {books.period.name}: {100 * found.chance[row]:.0f} % (its stage, "
-            f"in the end: {100 * found.usual[row]:.0f} %)"
+            f"{100 * found.chance[row]:.0f} % to be won in {books.period.name} (its stage in the "
+            f"end: {100 * found.usual[row]:.0f} %)"
         )
     return "; ".join(said)

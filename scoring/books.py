@@ -15,11 +15,23 @@ from data.timelines import DAY, NEVER
 from scoring.bundles import DealBundle
 from scoring.money import in_cents, rounded
 
-__all__ = ["Books", "Closed", "Stays", "Window", "bounds_of", "crm_chances"]
+__all__ = [
+    "LOST_HERE",
+    "ON",
+    "WON_HERE",
+    "Books",
+    "Closed",
+    "Stays",
+    "Window",
+    "bounds_of",
+    "crm_chances",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
+
+ON, WON_HERE, LOST_HERE = -1, -2, -3  # how a stay in a stage ends, where no stage follows
 
 
 def bounds_of(period: Period) -> tuple[int, int]:
@@ -92,7 +104,7 @@ class Stays:
     begin, end : int64 microseconds
         When it was entered, and left; the end is now for one that lasts.
     to : int64
-        The stage moved to; -1 where it lasts or the deal left, -2 where it was won, -3 lost.
+        The stage moved to; ON where it lasts or the deal left, WON_HERE, LOST_HERE.
     """
 
     row: IntArray
@@ -202,9 +214,8 @@ class Books:
         gone = np.minimum(ledger.gone_at[row], self.now)
         end = np.minimum(np.minimum(leaves, at), gone)
         following = np.append(stage[1:], -1)[: len(stage)]
-        to = np.where(at <= leaves, np.where(outcome == WON, -2, -3), following)
-        to = np.where((end == at) | (end == leaves), to, -1)
-        to = np.where((end == gone) & (gone < np.minimum(at, leaves)), -1, to)
+        to = np.where(at <= leaves, np.where(outcome == WON, WON_HERE, LOST_HERE), following)
+        to = np.where(gone < np.minimum(at, leaves), ON, to)
         seen = was_open & (end >= begin) & (end >= self.history.observed_from)
         return Stays(row[seen], stage[seen], begin[seen], end[seen], to[seen])
 

@@ -410,17 +410,18 @@ def _booked(path: _Path, with_period: bool) -> _Entries:
         (left & is_in, ended, new, -cents),
         (came, entered, new, cents),
     ]
+    shift = np.zeros(len(now), dtype=np.int64)
     if not with_period:
-        both = np.isfinite(path.date[was]) & np.isfinite(path.date[now])
-        stays = mine & path.open[now] & both & (path.date[was] != path.date[now])
-        parts.append((stays, _SHIFT, new, np.zeros(len(now), dtype=np.int64)))
+        dated = np.isfinite(path.date[was]) & np.isfinite(path.date[now])
+        dated &= mine & path.open[now]
+        shift[dated] = (path.date[now[dated]] - path.date[was[dated]]).astype(np.int64)
+        parts.append((shift != 0, _SHIFT, new, np.zeros(len(now), dtype=np.int64)))
     found = []
     for which, kind, group, effect in parts:
         step = np.flatnonzero(which)
         kinds = np.broadcast_to(np.asarray(kind, dtype=np.int64), len(now))[step]
         shifted = kinds == _SHIFT
-        days = np.zeros(len(step), dtype=np.int64)
-        days[shifted] = (path.date[now] - path.date[was])[step[shifted]].astype(np.int64)
+        days = np.where(shifted, shift[step], 0)
         amount = np.where(shifted, cents[step], effect[step])
         found.append(
             (

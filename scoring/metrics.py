@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,15 @@ from data.history import OPEN, WON, Snapshot
 from data.timelines import DAY, NEVER
 from models.arrivals import aalen_johansen
 from scoring.accuracy import accuracies
-from scoring.attention import Attention
+from scoring.attention import Attention, Flagged, attention, flagged
 from scoring.books import Books, Closed, Window, crm_chances
 from scoring.forecast import group_of
 from scoring.kpi import Kpi, Part, money, untold
+from scoring.pacing import Pace, pacing
 from scoring.targets import target_of
 
 __all__ = [
+    "Metrics",
     "at_risk_deals",
     "churn",
     "closed_value",
@@ -35,6 +38,7 @@ __all__ = [
     "median_deal_size",
     "median_sales_cycle",
     "meetings",
+    "metrics",
     "open_pipeline",
     "pipeline_coverage",
     "pipeline_coverage_expected",
@@ -286,8 +290,9 @@ def target_attainment(books: Books) -> Kpi:
     if isinstance(target, str):
         return untold("target_attainment", books.period.name, "share", target)
     won = money(books.won_in(books.to_date))
+    n = int((books.to_date.holds(books.closed.at) & books.closed.won).sum())
     return Kpi(
-        "target_attainment", books.period.name, won / target, "share", 1,
+        "target_attainment", books.period.name, won / target, "share", n,
         parts=(Part("won", won, 1), Part("target", target, 1)),
     )  # fmt: skip
 
@@ -508,3 +513,27 @@ def kpis(books: Books, found: Attention) -> tuple[Kpi, ...]:
         pipeline_velocity(books, books.year),
         *accuracies(books),
     )
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """All that `dealcast metrics` tells.
+
+    Attributes
+    ----------
+    flagged : tuple of Flagged
+        Deals that want a look, the largest first; `flagged_in_all` counts those left off too.
+    """
+
+    books: Books
+    kpis: tuple[Kpi, ...]
+    pace: Pace
+    flagged: tuple[Flagged, ...]
+    flagged_in_all: int
+
+
+def metrics(books: Books, most: int = 20) -> Metrics:
+    """The KPIs, the pace, and up to `most` open deals that want a look."""
+    found = attention(books)
+    in_all = int((found.slipped | found.stalled | found.at_risk).sum())
+    return Metrics(books, kpis(books, found), pacing(books), flagged(books, found, most), in_all)

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from data.events import rank_within, spread
 from data.history import WON
 from data.pipeline import OpenStages, open_stages
-from data.timelines import DAY
+from data.timelines import DAY, NEVER
 from models.arrivals import aalen_johansen
-from scoring.books import Books
+from scoring.books import LOST_HERE, ON, WON_HERE, Books
 
 __all__ = ["Limits", "StageRow", "limits", "stage_table"]
 
@@ -38,13 +38,15 @@ class StageRow:
     closed : int or None
         Closed deals behind it.
     conversion : float or None
-        Share of stays that end in a later stage or a win, rather than in an earlier stage or a
-        loss; deals that are still there are allowed for.
-    stays : int
-        Stays that have ended, behind conversion and days.
+        Share of deals that came into the stage and later reach a later one, or are won; deals of
+        which that is still open are allowed for.
+    decided : int
+        Deals that have gone on, or were lost before, behind the conversion.
     median_days : float or None
         Days after which half of the deals have left the stage, deals that are still there
         allowed for; None where fewer than half have.
+    stays : int
+        Stays that have ended, behind the days: a deal may come back.
     open_deals, open_cents : int
         What is in it now.
     """
@@ -57,8 +59,9 @@ class StageRow:
     high: float | None
     closed: int | None
     conversion: float | None
-    stays: int
+    decided: int
     median_days: float | None
+    stays: int
     open_deals: int
     open_cents: int
 
@@ -76,7 +79,8 @@ def stage_table(books: Books) -> tuple[StageRow, ...]:
     rows = []
     for i, name in enumerate(declared.names):
         code = code_of.get(name, -2)
-        conversion, days, stays = _way_through(books, code, place)
+        conversion, decided = _conversion(books, code, place)
+        days, stays = _days(books, code)
         rate = {} if books.bundle is None else books.bundle.stage_rates.get(name, {})
         here = now == code
         rows.append(
@@ -89,8 +93,9 @@ def stage_table(books: Books) -> tuple[StageRow, ...]:
                 rate.get("high"),
                 int(rate["n"]) if rate else None,
                 conversion,
-                stays,
+                decided,
                 days,
+                stays,
                 int(here.sum()),
                 int(books.open_cents[here].sum()),
             )
@@ -99,7 +104,7 @@ def stage_table(books: Books) -> tuple[StageRow, ...]:
     if lost.any():
         cents = int(books.open_cents[lost].sum())
         none = (None,) * 5
-        rows.append(StageRow(UNKNOWN, UNKNOWN, UNKNOWN, *none, 0, None, int(lost.sum()), cents))
+        rows.append(StageRow(UNKNOWN, UNKNOWN, UNKNOWN, *none, 0, None, 0, int(lost.sum()), cents))
     return tuple(rows)
 
 
@@ -109,25 +114,53 @@ def _places(levels: list[str], declared: OpenStages) -> IntArray:
     return np.array([order.get(level, -1) for level in levels], dtype=np.int64)
 
 
-def _way_through(
-    books: Books, code: int, place: IntArray
-) -> tuple[float | None, float | None, int]:
-    """Conversion, median days, and stays ended, of one stage."""
+def _days(books: Books, code: int) -> tuple[float | None, int]:
+    """Median days of a stay in a stage, and how many stays have ended."""
     stays = books.stays
-    mine = np.flatnonzero(stays.stage == code)
-    to = stays.to[mine]
-    ahead = np.append(place, -1)[np.maximum(to, -1)] > (place[code] if code >= 0 else 0)
-    forward = (to == -2) | ((to >= 0) & ahead)
-    outcome = np.where(to == -1, 0, np.where(forward, 1, 2))
-    begin = stays.begin[mine]
-    entry = (np.maximum(begin, books.history.observed_from) - begin) / DAY
-    ages, curve = aalen_johansen(entry, (stays.end[mine] - begin) / DAY, outcome)
-    ended = int((outcome > 0).sum())
+    mine = stays.stage == code
+    left = (stays.to[mine] != ON).astype(np.int64)
+    begin, end = stays.begin[mine], stays.end[mine]
+    ages, curve = aalen_johansen(_unseen(books, begin), (end - begin) / DAY, left)
+    reached = len(ages) > 0 and curve[-1, 0] >= 0.5
+    return float(ages[np.searchsorted(curve[:, 0], 0.5)]) if reached else None, int(left.sum())
+
+
+def _conversion(books: Books, code: int, place: IntArray) -> tuple[float | None, int]:
+    """Share of deals that go on from a stage, and how many have, or were lost before."""
+    stays = books.stays
+    own = place[code] if code >= 0 else -1
+    begin = np.full(len(books.history.deals), NEVER, dtype=np.int64)
+    mine = stays.stage == code
+    np.minimum.at(begin, stays.row[mine], stays.begin[mine])
+    entered = np.flatnonzero(begin != NEVER)
+    since = begin[stays.row]
+    moved = (np.append(place, -1)[stays.stage] > own) & (stays.begin > since)
+    forward = _first(stays.row[moved], stays.begin[moved], len(begin))
+    won = (stays.to == WON_HERE) & (stays.end >= since)
+    forward = np.minimum(forward, _first(stays.row[won], stays.end[won], len(begin)))[entered]
+    lost = (stays.to == LOST_HERE) & (stays.end >= since)
+    lost_at = _first(stays.row[lost], stays.end[lost], len(begin))[entered]
+    gone = np.minimum(books.history.deals.gone_at[entered], books.now)
+    end = np.minimum(np.minimum(forward, lost_at), gone)
+    outcome = np.where(end == forward, 1, np.where(end == lost_at, 2, 0))
+    start = begin[entered]
+    ages, curve = aalen_johansen(_unseen(books, start), (end - start) / DAY, outcome)
+    decided = int((outcome > 0).sum())
     if not len(ages):
-        return None, None, ended
-    left = curve.sum(axis=1)
-    median = float(ages[np.searchsorted(left, 0.5)]) if left[-1] >= 0.5 else None
-    return float(curve[-1, 0] / left[-1]), median, ended
+        return None, decided
+    return float(curve[-1, 0] / curve[-1].sum()), decided
+
+
+def _unseen(books: Books, begin: IntArray) -> FloatArray:
+    """Days from each beginning until closings are recorded at all."""
+    return np.asarray((np.maximum(begin, books.history.observed_from) - begin) / DAY)
+
+
+def _first(row: IntArray, at: IntArray, n: int) -> IntArray:
+    """The first of some moments of each of `n` records; NEVER for none."""
+    found = np.full(n, NEVER, dtype=np.int64)
+    np.minimum.at(found, row, at)
+    return found
 
 
 @dataclass(frozen=True)
@@ -156,7 +189,7 @@ def limits(books: Books) -> Limits:
     )
     stays = books.stays
     won = books.closed.deals.rows[books.closed.deals.outcome == WON]
-    mine = np.flatnonzero((stays.to != -1) & np.isin(stays.row, won))
+    mine = np.flatnonzero((stays.to != ON) & np.isin(stays.row, won))
     length = (stays.end[mine] - stays.begin[mine]) / DAY
     quiet = _longest_pause(books, stays.row[mine], stays.begin[mine], stays.end[mine])
     days, idle = np.full(len(levels), np.nan), np.full(len(levels), np.nan)
