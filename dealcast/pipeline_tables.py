@@ -18,8 +18,9 @@ _KINDS = {
     "pushed_in": "pushed in",
     "pushed_out": "pushed out",
     "pulled_out": "pulled out",
-    "moved_in": "owner or group, in",
-    "moved_out": "owner or group, out",
+    "moved": "changed hands",
+    "moved_in": "moved in",
+    "moved_out": "moved out",
     "won": "won",
     "lost": "lost",
     "deleted": "deleted or merged",
@@ -92,7 +93,12 @@ def show_changes(answer: dict[str, Any]) -> None:
         )
     missing = whole["after"]["without_amount"]
     if missing:
-        show.note(f"note: {missing} of the open deals carry no amount and count as nothing")
+        show.note(f"note: {missing:,} of the open deals carry no amount and count as nothing")
+    if within is not None and answer["without_close_date"]:
+        show.note(
+            f"note: {answer['without_close_date']:,} open deals have no expected close date and "
+            "count in no period"
+        )
 
 
 def _stock_row(when: str, stock: dict[str, Any]) -> list[Any]:

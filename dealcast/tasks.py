@@ -204,8 +204,8 @@ def changes_rows(
     to = doors.moment(end)
     since = to - np.timedelta64(7, "D") if start is None else doors.moment(start)
     within = None if period is None else doors.calendar.named(period, to)[1]
-    found = changes(doors.history, since, to, by, period=within, calendar=doors.calendar)
-    return changes_answer(found, doors.calendar, most)
+    found = changes(doors.history, since, to, by, period=within, calendar=doors.calendar, most=most)
+    return changes_answer(found, doors.calendar)
 
 
 def metrics_rows(

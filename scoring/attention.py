@@ -192,12 +192,13 @@ def _why(books: Books, found: Attention, row: int) -> str:
         said.append(f"pushed out of {books.period.name}, to {day}")
     if found.long[row]:
         said.append(
-            f"{found.days_in_stage[row]:.0f} days in its stage (9 of 10 won deals: under "
-            f"{found.limit_days[row]:.0f})"
+            f"{_days(found.days_in_stage[row])} days in its stage (9 of 10 won deals: under "
+            f"{_days(found.limit_days[row])})"
         )
     if found.idle[row]:
         said.append(
-            f"{found.days_idle[row]:.0f} days without activity (limit {found.limit_idle[row]:.0f})"
+            f"{_days(found.days_idle[row])} days without activity (limit "
+            f"{_days(found.limit_idle[row])})"
         )
     if found.at_risk[row] and not np.isnan(found.chance[row]):
         said.append(
@@ -205,3 +206,7 @@ def _why(books: Books, found: Attention, row: int) -> str:
             f"end: {100 * found.usual[row]:.0f} %)"
         )
     return "; ".join(said)
+
+
+def _days(days: float) -> str:
+    return f"{days:.0f}" if days >= 10 else f"{days:.1f}".removesuffix(".0")

@@ -48,8 +48,9 @@ KINDS: dict[str, str] = {
     "pushed_in": "with a period: the expected close date moved into it from an earlier one",
     "pushed_out": "the expected close date moved to a later day; with a period: out of it",
     "pulled_out": "with a period: the expected close date moved out of it to an earlier one",
-    "moved_in": "came from another group (owner, where no grouping is asked for)",
-    "moved_out": "went to another group (owner, where no grouping is asked for)",
+    "moved": "of the whole: went to another group (owner, where no grouping is asked for)",
+    "moved_in": "of a group: came from another one",
+    "moved_out": "of a group: went to another one",
     "won": "was won; leaves with the amount it had",
     "lost": "was lost; leaves with the amount it had",
     "deleted": "was deleted, or merged into another",
@@ -57,7 +58,9 @@ KINDS: dict[str, str] = {
 _CODE = {kind: code for code, kind in enumerate(KINDS)}
 # Booked as they come, then told net by deal under the kinds above.
 _AMOUNT, _SHIFT = len(KINDS), len(KINDS) + 1
-_NETTED = (_AMOUNT, _SHIFT, _CODE["exchange_rate"])
+_NETTED = (_AMOUNT, _CODE["exchange_rate"])
+_STATED = (_SHIFT, _CODE["moved"])  # no effect; what moved is the deal's amount, told once
+_BETWEEN = (_CODE["moved_in"], _CODE["moved_out"])
 
 
 class ChangesError(ValueError):
@@ -94,8 +97,8 @@ class Change:
     effect : int
         What it did to the pipeline, cents: below 0 where that became smaller.
     amount : int
-        What moved, cents: for a shifted close date the amount of the deal, although the effect on
-        a pipeline without a period is 0.
+        What moved, cents; where the effect is 0 (a shifted close date without a period, another
+        owner in the whole), the amount of the deals.
     days : float or None
         Without a period: mean days by which a close date moved.
     """
@@ -135,7 +138,11 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Changes:
-    """What moved: the whole first, then each group; then deal by deal, the largest first."""
+    """What moved: the whole first, then each group; then deal by deal, the largest first.
+
+    `moved` may leave off the smaller ones; `moved_in_all` counts them too. `without_date` counts
+    open deals at the end that have no expected close date, and so belong to no period.
+    """
 
     start: np.datetime64
     end: np.datetime64
@@ -144,6 +151,8 @@ class Changes:
     period: Period | None
     groups: tuple[Bridge, ...]
     moved: tuple[Moved, ...]
+    moved_in_all: int
+    without_date: int
 
 
 def changes(
@@ -154,6 +163,7 @@ def changes(
     *,
     period: Period | None = None,
     calendar: FiscalCalendar | None = None,
+    most: int | None = None,
 ) -> Changes:
     """What moved in the open pipeline from `start` to `end`, as was known at each moment.
 
@@ -166,6 +176,8 @@ def changes(
         period.
     calendar : FiscalCalendar, optional
         Where the days of the period begin; UTC when missing.
+    most : int, optional
+        How many deals to list; all when missing.
 
     Raises
     ------
@@ -180,11 +192,14 @@ def changes(
         raise ChangesError(f"from is {start}, to is {end}; from must not be later than to")
     path = _walk(history, start, end, by, _days_of(period, calendar or FiscalCalendar()))
     booked = _booked(path, period is not None)
-    whole = _told(_netted(booked, np.zeros(len(booked.row), dtype=np.int64)))
+    inner = np.isin(booked.kind, _BETWEEN)
+    together = booked.take(~inner)
+    whole = _told(_netted(together, np.zeros(len(together.row), dtype=np.int64)))
     cells = [(WHOLE, np.ones(len(path.row), dtype=bool), whole)]
     told = whole
     if by is not None:
-        told = _told(_netted(booked, booked.group))
+        apart = booked.take(booked.kind != _CODE["moved"])
+        told = _told(_netted(apart, apart.group))
         cells += [
             (name, path.group == code, told.take(told.group == code))
             for name, code in sorted((n, c) for c, n in enumerate(path.names.tolist()))
@@ -203,7 +218,9 @@ def changes(
             )
             for group, here, own in cells
         ),
-        _moved(history, path, told, by),
+        _moved(history, path, told, by, most),
+        len(told.row),
+        int((path.open & path.last & np.isinf(path.date)).sum()),
     )
 
 
@@ -400,9 +417,11 @@ def _booked(path: _Path, with_period: bool) -> _Entries:
     later = path.date[now] > path.date[was]
     into = path.open[was] & ~stayed_in & is_in
     out = mine & ~is_in
+    nothing = np.zeros(len(now), dtype=np.int64)
     parts = [
         (mine & (carried != before), _CODE["exchange_rate"], old, carried - before),
         (mine & (cents != carried), _AMOUNT, old, cents - carried),
+        (changed_hands, _CODE["moved"], new, nothing),
         (changed_hands, _CODE["moved_out"], old, -cents),
         (changed_hands, _CODE["moved_in"], new, cents),
         (out, np.where(later, _CODE["pushed_out"], _CODE["pulled_out"]), new, -cents),
@@ -415,14 +434,13 @@ def _booked(path: _Path, with_period: bool) -> _Entries:
         dated = np.isfinite(path.date[was]) & np.isfinite(path.date[now])
         dated &= mine & path.open[now]
         shift[dated] = (path.date[now[dated]] - path.date[was[dated]]).astype(np.int64)
-        parts.append((shift != 0, _SHIFT, new, np.zeros(len(now), dtype=np.int64)))
+        parts.append((shift != 0, _SHIFT, new, nothing))
     found = []
     for which, kind, group, effect in parts:
         step = np.flatnonzero(which)
         kinds = np.broadcast_to(np.asarray(kind, dtype=np.int64), len(now))[step]
-        shifted = kinds == _SHIFT
-        days = np.where(shifted, shift[step], 0)
-        amount = np.where(shifted, cents[step], effect[step])
+        days = np.where(kinds == _SHIFT, shift[step], 0)
+        amount = np.where(np.isin(kinds, _STATED), cents[step], effect[step])
         found.append(
             (
                 kinds,
@@ -449,10 +467,10 @@ def _netted(booked: _Entries, group: IntArray) -> _Entries:
         return part
     effect, days = (np.add.reduceat(x, begin) for x in (part.effect, part.days))
     kind = part.kind[begin]
-    # What moved: of the net kinds their balance, of a date the deal's last amount, else all of it.
+    # What moved: of the net kinds the balance, where there is no effect the deal's last amount.
     gross = np.add.reduceat(np.abs(part.amount), begin)
     amount = np.where(np.isin(kind, _NETTED), np.abs(effect), gross)
-    amount = np.where(kind == _SHIFT, np.abs(part.amount[end]), amount)
+    amount = np.where(np.isin(kind, _STATED), np.abs(part.amount[end]), amount)
     return _Entries(kind, part.row[begin], group[order][begin], part.at[end], effect, amount, days)
 
 
@@ -490,7 +508,9 @@ def _sum(told: _Entries) -> tuple[Change, ...]:
     return tuple(found)
 
 
-def _moved(history: History, path: _Path, told: _Entries, by: str | None) -> tuple[Moved, ...]:
+def _moved(
+    history: History, path: _Path, told: _Entries, by: str | None, most: int | None
+) -> tuple[Moved, ...]:
     """Deal by deal, the largest amounts first."""
     kinds = list(KINDS)
     ids = history.deals.ids
@@ -505,5 +525,5 @@ def _moved(history: History, path: _Path, told: _Entries, by: str | None) -> tup
             int(told.amount[i]),
             float(told.days[i]) if told.days[i] else None,
         )
-        for i in order.tolist()
+        for i in order[:most].tolist()
     )

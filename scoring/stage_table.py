@@ -173,7 +173,8 @@ class Limits:
         In the stage: nine in ten stays of deals that were won were shorter.
     idle : float64
         Without any activity: `rotten_after_days` where the stage declares it, else what nine in
-        ten stays of deals that were won never reached.
+        ten stays of deals that were won never reached. Nothing is learnt where no activities of
+        deals are recorded.
     """
 
     days: FloatArray
@@ -191,6 +192,7 @@ def limits(books: Books) -> Limits:
     won = books.closed.deals.rows[books.closed.deals.outcome == WON]
     mine = np.flatnonzero((stays.to != ON) & np.isin(stays.row, won))
     length = (stays.end[mine] - stays.begin[mine]) / DAY
+    worked = bool((books.history.deals.activities.known_at <= books.now).any())
     quiet = _longest_pause(books, stays.row[mine], stays.begin[mine], stays.end[mine])
     days, idle = np.full(len(levels), np.nan), np.full(len(levels), np.nan)
     for code, level in enumerate(levels):
@@ -198,7 +200,7 @@ def limits(books: Books) -> Limits:
         idle[code] = declared.get(level, np.nan)
         if here.sum() >= _LEAST:
             days[code] = np.quantile(length[here], _TYPICAL)
-            if np.isnan(idle[code]):
+            if worked and np.isnan(idle[code]):
                 idle[code] = np.quantile(quiet[here], _TYPICAL)
     return Limits(days, idle)
 

@@ -386,8 +386,8 @@ class Desk:
         calendar = self._settings.calendar
         within = None if period is None else calendar.named(period, to)[1]
         history = self._current.get().history
-        found = changes(history, since, to, by, period=within, calendar=calendar)
-        return changes_answer(found, calendar, most)
+        found = changes(history, since, to, by, period=within, calendar=calendar, most=most)
+        return changes_answer(found, calendar)
 
     def metrics(
         self, *, as_of: str | None = None, period: str = "quarter", most: int = 20

@@ -19,8 +19,8 @@ __all__ = ["changes_answer", "metrics_answer", "stages_answer"]
 _MONEY = ("money", "money a day")
 
 
-def changes_answer(found: Changes, calendar: FiscalCalendar, most: int) -> dict[str, Any]:
-    """What moved; `most` deals at the most, the largest first."""
+def changes_answer(found: Changes, calendar: FiscalCalendar) -> dict[str, Any]:
+    """What moved: the whole, each group, and the deals that are listed."""
     return {
         "from": time_text(found.start),
         "to": time_text(found.end),
@@ -28,8 +28,9 @@ def changes_answer(found: Changes, calendar: FiscalCalendar, most: int) -> dict[
         "period": None if found.period is None else _period(found.period, calendar),
         "currency": found.currency,
         "groups": [_bridge(bridge) for bridge in found.groups],
-        "deals": [_moved(deal) for deal in found.moved[:most]],
-        "deals_in_all": len(found.moved),
+        "deals": [_moved(deal) for deal in found.moved],
+        "deals_in_all": found.moved_in_all,
+        "without_close_date": found.without_date,
     }
 
 

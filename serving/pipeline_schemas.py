@@ -99,6 +99,7 @@ _CHANGES_EXAMPLE: dict[str, Any] = {
         }
     ],
     "deals_in_all": 2,
+    "without_close_date": 0,
 }
 
 
@@ -115,6 +116,7 @@ class ChangesOut(_Told):
     groups: list[_Bridge] = Field(description="the whole first, called all")
     deals: list[_Moved] = Field(description="the largest first")
     deals_in_all: int
+    without_close_date: int = Field(description="open deals at the end that are in no period")
 
 
 class _Answerer(_Told):
