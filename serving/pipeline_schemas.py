@@ -34,7 +34,7 @@ class _Change(_Told):
     deals: int = Field(description="each counted once")
     effect: float = Field(description="what it did to the pipeline; effects add up")
     amount: float = Field(description="what moved, also where the effect is 0")
-    mean_days: float | None = Field(description="by which expected close dates moved")
+    mean_days: float | None = Field(None, description="by which expected close dates moved")
 
 
 class _Bridge(_Told):
@@ -52,14 +52,12 @@ class _Moved(_Told):
     at: str
     effect: float
     amount: float
-    days: float | None
+    days: float | None = None
 
 
 _CHANGES_EXAMPLE: dict[str, Any] = {
     "from": "2026-02-09T00:00:00Z",
     "to": "2026-02-16T00:00:00Z",
-    "by": None,
-    "period": None,
     "currency": "EUR",
     "groups": [
         {
@@ -74,7 +72,6 @@ _CHANGES_EXAMPLE: dict[str, Any] = {
                     "deals": 1,
                     "effect": 35000.0,
                     "amount": 35000.0,
-                    "mean_days": None,
                 },
                 {
                     "kind": "won",
@@ -82,7 +79,6 @@ _CHANGES_EXAMPLE: dict[str, Any] = {
                     "deals": 1,
                     "effect": -20000.0,
                     "amount": 20000.0,
-                    "mean_days": None,
                 },
             ],
         }
@@ -95,7 +91,6 @@ _CHANGES_EXAMPLE: dict[str, Any] = {
             "at": "2026-02-11T09:30:00Z",
             "effect": 35000.0,
             "amount": 35000.0,
-            "days": None,
         }
     ],
     "deals_in_all": 2,
@@ -110,8 +105,8 @@ class ChangesOut(_Told):
 
     from_: str = Field(alias="from")
     to: str
-    by: str | None
-    period: _Span | None = Field(description="only what is expected to close in it")
+    by: str | None = None
+    period: _Span | None = Field(None, description="only what is expected to close in it")
     currency: str
     groups: list[_Bridge] = Field(description="the whole first, called all")
     deals: list[_Moved] = Field(description="the largest first")
