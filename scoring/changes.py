@@ -41,13 +41,16 @@ BoolArray = npt.NDArray[np.bool_]
 KINDS: dict[str, str] = {
     "created": "became known, and was open",
     "reopened": "was won or lost, and is open again",
+    "amount_set": "an amount became known where there was none",
     "amount_up": "the expected amount rose",
-    "amount_down": "the expected amount fell",
+    "amount_down": "the expected amount fell, or was taken away",
     "exchange_rate": "the rate of the deal's currency moved",
     "pulled_in": "the expected close date moved to an earlier day; with a period: into it",
     "pushed_in": "with a period: the expected close date moved into it from an earlier one",
+    "dated": "with a period: got an expected close date in it, and had none",
     "pushed_out": "the expected close date moved to a later day; with a period: out of it",
     "pulled_out": "with a period: the expected close date moved out of it to an earlier one",
+    "undated": "with a period: had an expected close date in it, and has none",
     "moved": "of the whole: went to another group (owner, where no grouping is asked for)",
     "moved_in": "of a group: came from another one",
     "moved_out": "of a group: went to another one",
@@ -172,8 +175,7 @@ def changes(
     by : str, optional
         One of `scoring.forecast.GROUPINGS`.
     period : Period, optional
-        Only what is expected to close in it. A deal without a date is expected later than any
-        period.
+        Only what is expected to close in it. A deal without a date is in no period.
     calendar : FiscalCalendar, optional
         Where the days of the period begin; UTC when missing.
     most : int, optional
@@ -220,14 +222,14 @@ def changes(
         ),
         _moved(history, path, told, by, most),
         len(told.row),
-        int((path.open & path.last & np.isinf(path.date)).sum()),
+        int((path.open & path.last & np.isnan(path.date)).sum()),
     )
 
 
-def _days_of(period: Period | None, calendar: FiscalCalendar) -> tuple[float, float]:
-    """First day of a period and the first after it, in days since 1970; all days without one."""
+def _days_of(period: Period | None, calendar: FiscalCalendar) -> tuple[float, float] | None:
+    """First day of a period and the first after it, in days since 1970."""
     if period is None:
-        return -np.inf, np.inf
+        return None
     first, after = (
         np.datetime64(calendar.day_of(moment), "D").astype(np.int64)
         for moment in (period.start, period.end)
@@ -255,7 +257,7 @@ class _Path:
     carried : int64
         The amount known one step before, at this moment's rate.
     date : float64
-        Expected close date, days since 1970; infinity for none.
+        Expected close date, days since 1970; NaN for none.
     inside : bool
         Whether that is one of the days asked for.
     group, mover : int64
@@ -290,7 +292,7 @@ def _walk(
     start: np.datetime64,
     end: np.datetime64,
     by: str | None,
-    days: tuple[float, float],
+    days: tuple[float, float] | None,
 ) -> _Path:
     lo, hi = (int(t.astype("datetime64[us]").astype(np.int64)) for t in (start, end))
     group_of(history.landmarks("deal", *_NOBODY), by)  # refuses an unknown grouping
@@ -304,7 +306,7 @@ def _walk(
     codes, names = dictionary(group_of(snapshot, by))
     mover = codes if by is not None else dictionary(group_of(snapshot, "owner"))[0]
     date = snapshot.value("expected_close_date").numbers()
-    date = np.where(np.isnan(date), np.inf, date)
+    inside = np.full(len(row), True) if days is None else (days[0] <= date) & (date < days[1])
     return _Path(
         row,
         at,
@@ -318,7 +320,7 @@ def _walk(
         in_cents(history, snapshot, own, currency, is_open | was_open),
         in_cents(history, snapshot, np.roll(own, 1), np.roll(currency, 1), was_open),
         date,
-        (days[0] <= date) & ((date < days[1]) | np.isposinf(days[1])),
+        inside,
         codes.astype(np.int64),
         mover.astype(np.int64),
         names,
@@ -406,53 +408,56 @@ def _booked(path: _Path, with_period: bool) -> _Entries:
     was = now - 1
     old, new = path.group[was], path.group[now]
     before, carried, cents = path.cents[was], path.carried[now], path.cents[now]
-    stayed_in, is_in = path.inside[was], path.inside[now]
-    mine = path.open[was] & stayed_in
-    left = path.open[was] & ~path.open[now]
+    nothing = np.zeros(len(now), dtype=np.int64)
+    mine, is_in = path.open[was] & path.inside[was], path.inside[now]
+    into, out = path.open[was] & ~path.inside[was] & is_in, mine & ~is_in
+    priced = np.where(path.priced[was], _AMOUNT, _CODE["amount_set"])
+    hands = mine & (path.mover[was] != path.mover[now])
+    leads, takes = _crossing(path.date[was], path.date[now])
+    left = path.open[was] & ~path.open[now] & is_in
     ended = np.where(path.won[now], _CODE["won"], _CODE["lost"])
     ended = np.where(path.gone[now], _CODE["deleted"], ended)
     came = ~path.open[was] & path.open[now] & is_in
     entered = np.where(path.known[was], _CODE["reopened"], _CODE["created"])
-    changed_hands = mine & (path.mover[was] != path.mover[now])
-    later = path.date[now] > path.date[was]
-    into = path.open[was] & ~stayed_in & is_in
-    out = mine & ~is_in
-    nothing = np.zeros(len(now), dtype=np.int64)
-    parts = [
+    shift = nothing if with_period else _shift(path, was, now)
+    booked = [
         (mine & (carried != before), _CODE["exchange_rate"], old, carried - before),
-        (mine & (cents != carried), _AMOUNT, old, cents - carried),
-        (changed_hands, _CODE["moved"], new, nothing),
-        (changed_hands, _CODE["moved_out"], old, -cents),
-        (changed_hands, _CODE["moved_in"], new, cents),
-        (out, np.where(later, _CODE["pushed_out"], _CODE["pulled_out"]), new, -cents),
-        (into, np.where(later, _CODE["pushed_in"], _CODE["pulled_in"]), new, cents),
-        (left & is_in, ended, new, -cents),
+        (mine & (cents != carried), priced, old, cents - carried),
+        (hands, _CODE["moved"], new, nothing),
+        (hands, _CODE["moved_out"], old, -cents),
+        (hands, _CODE["moved_in"], new, cents),
+        (shift != 0, _SHIFT, new, nothing),
+        (out, takes, new, -cents),
+        (into, leads, new, cents),
+        (left, ended, new, -cents),
         (came, entered, new, cents),
     ]
-    shift = np.zeros(len(now), dtype=np.int64)
-    if not with_period:
-        dated = np.isfinite(path.date[was]) & np.isfinite(path.date[now])
-        dated &= mine & path.open[now]
-        shift[dated] = (path.date[now[dated]] - path.date[was[dated]]).astype(np.int64)
-        parts.append((shift != 0, _SHIFT, new, nothing))
-    found = []
-    for which, kind, group, effect in parts:
-        step = np.flatnonzero(which)
-        kinds = np.broadcast_to(np.asarray(kind, dtype=np.int64), len(now))[step]
-        days = np.where(kinds == _SHIFT, shift[step], 0)
-        amount = np.where(np.isin(kinds, _STATED), cents[step], effect[step])
-        found.append(
-            (
-                kinds,
-                path.row[now][step],
-                group[step],
-                path.at[now][step],
-                effect[step],
-                amount,
-                days,
-            )
-        )
-    return _Entries(*(np.concatenate(part) for part in zip(*found, strict=True)))
+    parts = []
+    for which, kind, group, effect in booked:
+        i = np.flatnonzero(which)
+        kinds = np.broadcast_to(np.asarray(kind, dtype=np.int64), len(now))[i]
+        amount = np.where(np.isin(kinds, _STATED), cents[i], effect[i])
+        days = np.where(kinds == _SHIFT, shift[i], 0)
+        parts.append((kinds, path.row[now[i]], group[i], path.at[now[i]], effect[i], amount, days))
+    return _Entries(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _crossing(old: FloatArray, new: FloatArray) -> tuple[IntArray, IntArray]:
+    """Kinds of a close date that moves into a period, and out of it; a missing one is NaN."""
+    later, earlier = new > old, new < old
+    into = np.where(later, _CODE["pushed_in"], _CODE["dated"])
+    out = np.where(later, _CODE["pushed_out"], _CODE["undated"])
+    return (
+        np.where(earlier, _CODE["pulled_in"], into),
+        np.where(earlier, _CODE["pulled_out"], out),
+    )
+
+
+def _shift(path: _Path, was: IntArray, now: IntArray) -> IntArray:
+    """Days by which the close dates of deals that stay open move; 0 where one is missing."""
+    moved = path.date[now] - path.date[was]
+    stays = path.open[was] & path.open[now] & ~np.isnan(moved)
+    return np.where(stays, np.nan_to_num(moved), 0.0).astype(np.int64)
 
 
 def _netted(booked: _Entries, group: IntArray) -> _Entries:

@@ -106,19 +106,10 @@ def metrics_answer(found: Metrics) -> dict[str, Any]:
 
 
 def _of(books: Books) -> dict[str, Any]:
-    model = None
-    if books.bundle is not None:
-        manifest = books.bundle.manifest
-        model = {
-            "name": manifest.name,
-            "version": manifest.version,
-            "trained_at": manifest.trained_at,
-            "trained_through": manifest.trained_through,
-        }
     return {
         "as_of": time_text(books.as_of),
         "currency": base_currency(books.history),
-        "model": model,
+        "model": None if books.bundle is None else books.bundle.manifest.answer,
     }
 
 

@@ -39,7 +39,11 @@ def messy(seed: int) -> History:
         row["currency"] = pick.choice(["EUR", "USD", "USD"])
         row["amount"] = pick.choice([None, row["amount"] + pick.choice([0.0, 0.005, 0.37])])
         row["team_id"] = pick.choice(["T0", "T1", None])
-        for field, values in (("team_id", ["T0", "T1", None]), ("currency", ["EUR", "USD"])):
+        for field, values in (
+            ("team_id", ["T0", "T1", None]),
+            ("currency", ["EUR", "USD"]),
+            ("expected_close_date", [iso(crm.moment())[:10], None]),
+        ):
             if pick.random() < 0.5:
                 crm.rows["field_change"].append(
                     {
@@ -301,15 +305,15 @@ def test_close_dates_are_shifted_without_a_period_and_cross_its_border_with_one(
         assert told(crm, "2024-04-05", "2024-04-30", period=period) == kinds, name
 
 
-def test_a_deal_without_a_date_is_expected_later_than_any_period() -> None:
+def test_a_deal_without_a_date_is_in_no_period() -> None:
     crm = one_deal(
         change("d", "2024-04-10T08:00:00Z", "expected_close_date", None, "2024-05-20"),
         change("d", "2024-04-20T08:00:00Z", "expected_close_date", "2024-05-20", None),
         expected_close_date=None,
     )
     may = CALENDAR.named("2024-05", moment("2024-04-30"))[1]
-    assert told(crm, "2024-04-05", "2024-04-15", period=may) == {"pulled_in": (1, 100.0, 100.0)}
-    assert told(crm, "2024-04-15", "2024-04-25", period=may) == {"pushed_out": (1, -100.0, 100.0)}
+    assert told(crm, "2024-04-05", "2024-04-15", period=may) == {"dated": (1, 100.0, 100.0)}
+    assert told(crm, "2024-04-15", "2024-04-25", period=may) == {"undated": (1, -100.0, 100.0)}
     assert told(crm, "2024-04-05", "2024-04-25") == {}
 
 
@@ -351,6 +355,20 @@ def test_deals_without_an_amount_count_as_nothing_and_are_told() -> None:
     whole = found.groups[0]
     assert (whole.after.deals, whole.after.without_amount, whole.after.cents) == (1, 1, 0)
     assert [(c.kind, c.deals, c.effect) for c in whole.changes] == [("created", 1, 0)]
+
+
+def test_an_amount_that_becomes_known_is_no_rise() -> None:
+    crm = one_deal(
+        change("d", "2024-04-10T08:00:00Z", "amount", None, 100),
+        change("d", "2024-04-20T08:00:00Z", "amount", 100, 130),
+        change("d", "2024-04-25T08:00:00Z", "amount", 130, None),
+        amount=None,
+    )
+    assert told(crm, "2024-04-05", "2024-04-21") == {
+        "amount_set": (1, 100.0, 100.0),
+        "amount_up": (1, 30.0, 30.0),
+    }
+    assert told(crm, "2024-04-21", "2024-04-30") == {"amount_down": (1, -130.0, 130.0)}
 
 
 def test_deals_come_the_largest_first_with_the_moment() -> None:
