@@ -430,11 +430,12 @@ def changes(
     Created, reopened, won, lost, deleted; amounts up and down; close dates pulled in and pushed
     out; deals that changed hands; exchange rates. Each as it was known at the time.
     """
-    answer = changes_rows(open_doors(store), start, end, by=by, period=period, most=deals)
+    doors = open_doors(store)
+    answer = changes_rows(doors, start, end, by=by, period=period, most=deals)
     if as_json:
         show.to_json(answer)
     else:
-        show_changes(answer)
+        show_changes(answer, doors.calendar.zone)
 
 
 @app.command()
@@ -461,7 +462,7 @@ def metrics(
     if as_json:
         show.to_json(answer)
     else:
-        show_metrics(answer)
+        show_metrics(answer, doors.calendar.zone)
 
 
 @app.command()

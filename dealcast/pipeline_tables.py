@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from dealcast import show
 
@@ -59,11 +61,14 @@ _KPIS = {
 }
 
 
-def show_changes(answer: dict[str, Any]) -> None:
-    """The bridge of the whole, the groups side by side, and the largest deals."""
+def show_changes(answer: dict[str, Any], zone: str) -> None:
+    """The bridge of the whole, the groups side by side, and the largest deals.
+
+    Moments are told on the organisation's clock, in `zone`.
+    """
     within = answer["period"]
     what = "Open pipeline" if within is None else f"Pipeline expected in {within['period']}"
-    start, end = _when(answer["from"]), _when(answer["to"])
+    start, end = _when(answer["from"], zone), _when(answer["to"], zone)
     whole, *groups = answer["groups"]
     show.table(
         f"{what}, {answer['currency']}, {start} to {end}",
@@ -85,7 +90,7 @@ def show_changes(answer: dict[str, Any]) -> None:
                     deal["deal_id"],
                     _KINDS[deal["kind"]],
                     "" if deal["group"] == "all" else deal["group"],
-                    _when(deal["at"]),
+                    _when(deal["at"], zone),
                     _signed(deal["effect"]) if deal["effect"] else "",
                     show.money(deal["amount"]),
                     "" if deal["days"] is None else f"{deal['days']:+.0f}",
@@ -137,7 +142,7 @@ def _show_groups(by: str, start: str, end: str, groups: list[dict[str, Any]]) ->
     )
 
 
-def show_metrics(answer: dict[str, Any]) -> None:
+def show_metrics(answer: dict[str, Any], zone: str) -> None:
     """The pipeline now, what closed, the pace, the stages, and the deals that want a look."""
     kpis, period = answer["kpis"], answer["period"]["period"]
     currency = answer["currency"]
@@ -146,7 +151,7 @@ def show_metrics(answer: dict[str, Any]) -> None:
         k["name"] for k in kpis if k["window"] == year
     }
     show.table(
-        f"Pipeline, {currency}, as of {_when(answer['as_of'])}",
+        f"Pipeline, {currency}, as of {_when(answer['as_of'], zone)}",
         ["", "value", "from", "which is"],
         [
             [_KPIS[k["name"]], _value(k), _count(k), _detail(k)]
@@ -305,7 +310,7 @@ def _signed(value: float) -> str:
     return f"{value:+,.0f}" if value else "0"
 
 
-def _when(text: str) -> str:
-    """A day; with the time where that is not midnight."""
-    day, _, time = text.removesuffix("Z").partition("T")
-    return day if time == "00:00:00" else f"{day} {time[:5]}"
+def _when(text: str, zone: str) -> str:
+    """A day in a time zone; with the time where that is not midnight."""
+    local = dt.datetime.fromisoformat(text).astimezone(ZoneInfo(zone))
+    return f"{local:%Y-%m-%d}" if local.time() == dt.time() else f"{local:%Y-%m-%d %H:%M}"

@@ -191,7 +191,8 @@ def changes(
         If an amount cannot be converted or is beyond reason.
     """
     if end < start:
-        raise ChangesError(f"from is {start}, to is {end}; from must not be later than to")
+        since, to = (f"{t.astype('datetime64[s]')}Z" for t in (start, end))
+        raise ChangesError(f"from is {since}, to is {to}; from must not be later than to")
     path = _walk(history, start, end, by, _days_of(period, calendar or FiscalCalendar()))
     booked = _booked(path, period is not None)
     inner = np.isin(booked.kind, _BETWEEN)

@@ -342,6 +342,21 @@ def test_an_owner_changed_is_told_without_a_grouping_too() -> None:
     assert told(crm, "2024-04-05", "2024-04-20", by="product") == {}
 
 
+def test_a_deal_goes_to_another_team_with_its_owner_and_the_amount_it_had() -> None:
+    crm = history(
+        deal=[deal("d", "2024-04-01T08:00Z", owner_id="bob", amount=170.0)],
+        field_change=[change("d", "2024-04-10T08:00:00Z", "owner_id", "ann", "bob"),
+                      change("d", "2024-04-12T08:00:00Z", "amount", 100, 170)],
+        owner=[{"owner_id": "ann", "team_id": "north"}, {"owner_id": "bob", "team_id": "south"}],
+    )  # fmt: skip
+    found = changes(crm, moment("2024-04-05"), moment("2024-04-20"), "team")
+    assert {g.group: effects(g) for g in found.groups} == {
+        "all": {"amount_up": 7000, "moved": 0},
+        "north": {"moved_out": -10000},
+        "south": {"amount_up": 7000, "moved_in": 10000},
+    }
+
+
 def test_what_was_told_late_is_booked_when_it_was_told() -> None:
     late = change("d", "2024-04-10T08:00:00Z", "amount", 100, 150)
     crm = one_deal(late | {"recorded_at": "2024-04-18T08:00:00Z"}, amount=150.0)
