@@ -23,7 +23,6 @@ from data.pipeline import FiscalCalendar, Period
 from data.synthetic import World, make_history
 from models.measures import crps_sample
 from models.shocks import ShockModel
-from scoring.bundles import DealBundle
 from scoring.forecast import simulate
 from training.fitting import Recipe, fit_deals
 
@@ -59,21 +58,20 @@ def measured(seed: int, deals: int, days: int, origins: Sequence[int]) -> list[T
     crm = make_history(deals, seed, end=END, days=days)
     history = History(crm.tables, [crm.facts])
     told = []
-    like: DealBundle | None = None
     for back in sorted(origins, reverse=True):
         at = END - np.timedelta64(back, "D")
-        like = fit_deals(history, int(at.astype(np.int64)), RECIPE, like=like)
+        fitted = fit_deals(history, int(at.astype(np.int64)), RECIPE)
         ends = at + 7 * np.arange(WEEKS + 1) * np.timedelta64(1, "D")
         periods = [Period(a, b, "") for a, b in pairwise(ends)]
         calm = replace(
-            like, shocks=ShockModel.known(0.0, 0.0),
-            arrivals=replace(like.arrivals, spread=0.0, weeks=1e9),
+            fitted, shocks=ShockModel.known(0.0, 0.0),
+            arrivals=replace(fitted.arrivals, spread=0.0, weeks=1e9),
         )  # fmt: skip
         draws = {
             "oracle": oracle_draws(crm, history, population, at, WEEKS, DRAWS, seed, deals),
             **{
                 arm: simulate(history, b, at, periods, draws=DRAWS, seed=seed).total[:, 0]
-                for arm, b in (("dealcast", like), ("independent", calm))
+                for arm, b in (("dealcast", fitted), ("independent", calm))
             },
         }
         for weeks in HORIZONS:
@@ -181,7 +179,7 @@ def main() -> None:
     lead = (
         f"{WORLDS} companies (seeds {SEED} to {SEED + WORLDS - 1}), about {DEALS:,} deals in "
         f"{DAYS // 7} weeks each, {len(ORIGINS)} origins a company, "
-        f"{RECIPE.landmarks:,} landmarks a fit, hazards fitted at the first origin. The oracle "
+        f"{RECIPE.landmarks:,} landmarks a fit, a fit an origin. The oracle "
         "knows the hazards of every open deal, hidden effects included, and the law of shocks and "
         "arrivals; not the shocks, nor how the running quarter went. Independent: the same model "
         "without shared shocks and with the level of arrivals known. Intervals of 95 %, worlds "
