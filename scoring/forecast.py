@@ -82,7 +82,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A whole forecast: cells in order of period, then group (the whole first)."""
+    """A whole forecast: cells in order of period, then group (the whole first).
+
+    `draws` and `seed` make the same numbers again from the same records and model.
+    """
 
     as_of: np.datetime64
     currency: str
@@ -90,6 +93,9 @@ class Forecast:
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
     model: dict[str, str]
+    measure: str = "amount"
+    draws: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -250,6 +256,7 @@ def forecast(
             "trained_at": bundle.manifest.trained_at,
             "trained_through": bundle.manifest.trained_through,
         },
+        draws=draws, seed=seed,
     )  # fmt: skip
 
 

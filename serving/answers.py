@@ -1,7 +1,7 @@
 """Answers as plain JSON values: what `product.md` promises, key by key.
 
 Times are ISO 8601 in UTC with a Z, dates are dates, money is rounded to cents, and probabilities
-are left as they are.
+are left as they are, but those of a curve rounded to a millionth: every answer is kept.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def deal_answer(score: DealScore, deal_id: str, warnings: tuple[str, ...] = ()) 
         "as_of": time_text(score.as_of),
         "probability_won": score.probability_won,
         "probability_lost": score.probability_lost,
-        "curve": [{"date": str(p.date), "won": p.won, "lost": p.lost} for p in score.curve],
+        "curve": [
+            {"date": str(p.date), "won": round(p.won, 6), "lost": round(p.lost, 6)}
+            for p in score.curve
+        ],
         "close_date": _dates(score.close_date),
         "probability_slip": score.probability_slip,
         "amount": _amounts(score.amount),

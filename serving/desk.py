@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from data.features import Feature, compute
-from data.history import Side, Snapshot
+from data.history import History, Side, Snapshot
 from data.pipeline import PeriodKind
 from data.records import Entity, RecordError, parse_time
-from data.store import IssuedForecast, IssuedScore, Store
+from data.store import ForecastFilter, Store
 from scoring.bundles import DealBundle
 from scoring.forecast import Forecast, forecast
 from scoring.scores import DealScore, LeadScore
@@ -36,7 +36,9 @@ from serving.batch import (
 )
 from serving.current import CurrentHistory
 from serving.intake import stored_snapshot
+from serving.issuing import Issuer, issued_forecast, issued_score, score_answer
 from serving.live import Live
+from serving.past import deal_past, forecast_history
 from serving.settings import Settings
 from serving.writes import Rejected, Stored, write_records
 
@@ -48,6 +50,7 @@ Clock = Callable[[], np.datetime64]
 HORIZONS: dict[str, tuple[int, int]] = {"week": (4, 53), "month": (3, 24), "quarter": (2, 12)}
 _NOW = np.timedelta64(60, "s")  # an as_of this close to now means now
 _PEERS_TOLERANCE = 60.0  # seconds that context from other records may be out of date
+_SETTLE_SECONDS = 2.0  # that a look at issued numbers waits for those on their way
 _RANKING_KEPT = np.timedelta64(60, "s")
 
 
@@ -107,10 +110,15 @@ class Desk:
     settings : Settings
     clock : callable
         The moment now, datetime64[us] UTC.
+    issuer : Issuer
+        Keeps what is given out.
     """
 
-    def __init__(self, store: Store, live: Live, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, live: Live, settings: Settings, clock: Clock, issuer: Issuer
+    ) -> None:
         self._store, self._live, self._settings, self._clock = store, live, settings, clock
+        self._issuer = issuer
         self._current = CurrentHistory(store, settings.currency, settings.refresh_seconds)
         self._rankings: dict[str, _Ranking] = {}
 
@@ -219,18 +227,25 @@ class Desk:
         columns = compute(snapshot, wanted)
         return {f.name: _first_value(columns[f.name]) for f in wanted}, ()
 
-    def scores_issued(self, kind: Side, record_id: str, limit: int) -> list[dict[str, Any]]:
-        """The newest scores given out for a record, oldest first.
+    def scores_issued(self, kind: Side, record_id: str, limit: int) -> dict[str, Any]:
+        """The newest scores given out for a record, oldest first; of a deal, how it ended too.
 
         Raises
         ------
         UnknownError
             If none was given out and it is not stored either.
         """
-        found = self._store.scores_issued(kind, record_id)
-        if not found and len(self._store.read_records(kind, [record_id])[kind]) == 0:
+        self._issuer.settle(_SETTLE_SECONDS)
+        found = self._store.scores_issued(kind, record_id, limit)
+        tables = self._store.read_records(kind, [record_id])
+        if not found and len(tables[kind]) == 0:
             raise UnknownError(f"no {kind} {record_id!r} is stored, and none was scored")
-        return [{"issued_at": time_text(s.issued_at), **s.answer} for s in found[-limit:]]
+        told = [{"issued_at": time_text(s.issued_at), **score_answer(s)} for s in found]
+        answer: dict[str, Any] = {f"{kind}_id": record_id, "scores": told}
+        if kind == "deal":
+            own = History(tables, self._store.sources(), self._settings.currency)
+            answer |= deal_past(own, record_id, found, self._clock())
+        return answer
 
     def list_scored(
         self,
@@ -330,9 +345,7 @@ class Desk:
         answer |= {"period": period, "horizon": count, "levels": list(levels)}
         answer["hindsight"] = _knows_later(bundle, at)
         answer["warnings"] += self._forecast_warnings(found, bundle)
-        self._store.issue_forecast(
-            IssuedForecast(at, now, period, by, bundle.manifest.version, answer)
-        )
+        self._issuer.submit(forecasts=[issued_forecast(found, answer, now, history.fingerprint)])
         return answer
 
     def _forecast_warnings(self, found: Forecast, bundle: DealBundle) -> list[str]:
@@ -347,6 +360,36 @@ class Desk:
                 f"the model was trained in {own}; the amounts here are {found.currency}"
             )
         return warnings
+
+    def forecast_history(
+        self,
+        asked: ForecastFilter,
+        *,
+        first: str | None = None,
+        last: str | None = None,
+    ) -> dict[str, Any]:
+        """Forecasts as issued, newest first, and what happened.
+
+        Parameters
+        ----------
+        first, last : str, optional
+            Periods that begin from `first` on, and before `last`: ISO 8601; a bare date is 00:00
+            in the organisation's time zone.
+
+        Raises
+        ------
+        RecordError
+            If one of them is no time.
+        StoreError, HistoryError
+        """
+        start, end = (
+            None if text is None else self._time(name, text)
+            for name, text in (("from", first), ("to", last))
+        )
+        asked = replace(asked, start=start, end=end)
+        self._issuer.settle(_SETTLE_SECONDS)
+        history = self._current.get().history
+        return forecast_history(self._store, history, self._settings.calendar, asked, self._clock())
 
     # --- records
 
@@ -387,6 +430,12 @@ class Desk:
             raise RecordError("as_of", as_of, allowed)
         return at, bool(at < now - _NOW)
 
+    def _time(self, name: str, text: str) -> np.datetime64:
+        found = parse_time(text, ZoneInfo(self._settings.time_zone))
+        if found is None:
+            raise RecordError(name, text, "an ISO 8601 time or date, like 2026-03-31")
+        return found
+
     def _bundle(self, kind: Side, at: np.datetime64, past: bool) -> Bundle:
         """The bundle that may answer for a moment."""
         if not past:
@@ -405,23 +454,9 @@ class Desk:
         return bundle.manifest.currency or self._settings.currency
 
     def _issue(self, kind: Side, answers: Sequence[dict[str, Any]], now: np.datetime64) -> None:
-        """Keep answers as given out."""
-        if not answers:
-            return
-        self._store.issue_scores(
-            [
-                IssuedScore(
-                    kind,
-                    answer[f"{kind}_id"],
-                    np.datetime64(answer["as_of"].removesuffix("Z"), "us"),
-                    now,
-                    answer["model"]["name"],
-                    answer["model"]["version"],
-                    answer,
-                )
-                for answer in answers
-            ]
-        )
+        """Have answers kept as given out."""
+        if answers:
+            self._issuer.submit([issued_score(kind, answer, now) for answer in answers])
 
 
 def _knows_later(bundle: Bundle, at: np.datetime64) -> bool:

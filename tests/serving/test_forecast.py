@@ -118,13 +118,6 @@ def test_what_happened_later_does_not_show_in_a_past_forecast(client: TestClient
     assert _forecast(client, as_of="2025-10-15T00:00:00Z") == before
 
 
-def test_forecasts_are_kept_as_issued(house: House, client: TestClient) -> None:
-    found = _forecast(client, period="month", by="team")
-    (kept,) = house.store.forecasts_issued()
-    assert kept.answer == found
-    assert (kept.period, kept.by, kept.model_version) == ("month", "team", "2")
-
-
 def test_a_store_of_several_currencies_needs_a_base(client: TestClient) -> None:
     deal = {"deal_id": "U", "created_at": "2026-02-01", "amount": 5, "currency": "USD"}
     client.post("/v1/deals", json={"records": [deal]})
