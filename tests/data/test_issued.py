@@ -66,7 +66,7 @@ def test_the_words_that_old_rows_were_packed_with_are_still_the_same() -> None:
     assert unpack(kept)["curve"][1] == {"date": "2026-01-08", "won": 0.2}
 
 
-KEPT = "01ab46091452d3369063819cb24099cc0898886a01"
+KEPT = "01ab46097352b30e9063819c7041458311308dd60200"
 
 
 # --- scores ----------------------------------------------------------------------------------
