@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -201,7 +201,7 @@ class DealBundle:
             local = np.repeat(
                 self.calendar.local_days(through.astype(np.int64)), row_count(records)
             )
-        cells = self.model.grid.cells(local, self.calendar.first_month)
+        cells = self.model.grid.cells(local, self.calendar.marks)
         return DealAttribution.of(self.model, records, cells)
 
     def to_state(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class DealBundle:
         return {
             "manifest": vars(self.manifest),
             "features": _feature_states(self.features),
-            "calendar": {"first_month": self.calendar.first_month, "zone": self.calendar.zone},
+            "calendar": asdict(self.calendar),
             "model": self.model.to_state(),
             "amount": self.amount.to_state(),
             "arrivals": self.arrivals.to_state(),

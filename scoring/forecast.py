@@ -181,7 +181,7 @@ def simulate(
 
     columns = deal_columns(snapshot, bundle)
     local = bundle.calendar.local_days(np.array([now], dtype=np.int64))
-    cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
+    cells = bundle.model.grid.cells(local, bundle.calendar.marks)
     spread_cells = cells.take(np.zeros(len(snapshot), dtype=np.int64))
     hazards = bundle.model.hazards(columns, spread_cells)
     stage, amount = columns["stage"], snapshot.amount

@@ -256,7 +256,7 @@ def _deal_reference(
         now = now.take(np.linspace(0, len(now) - 1, _REFERENCE_SCORES).astype(np.int64))
     scores = np.zeros(0)
     if len(now):
-        cells = model.grid.cells(calendar.local_days(now.at), calendar.first_month)
+        cells = model.grid.cells(calendar.local_days(now.at), calendar.marks)
         scores = np.sort(model.incidence(compute(now, features), cells)[:, -1, 0])
     # Landmarks lie deal by deal: some from all through each stage's are of many deals.
     each = max(_REFERENCE_RECORDS // len(members), _LEAST_OF_STAGE)

@@ -85,6 +85,23 @@ def test_periods_begin_at_midnight_of_the_organisation() -> None:
     assert won(cells(crm, bundle=berlin)) == 100.0  # one in the morning on the first of May there
 
 
+def test_weeks_and_months_of_a_year_of_weeks_add_up_to_its_quarter() -> None:
+    retail = FiscalCalendar(2, "America/New_York", "4-5-4", "sunday")
+    at = worlds.cut_time()
+    made = fit_deals(worlds.company(), worlds.cut(), Recipe(retail, landmarks=800))
+    bundle = DealBundle.from_state(made.to_state())
+    assert bundle.calendar == retail
+    [quarter] = retail.periods("quarter", at, 1)
+    drawn = simulate(worlds.company(), bundle, at, [quarter], draws=200)
+    whole = (drawn.won + drawn.open.value)[:, 0, 0]
+    for kind in ("month", "week"):
+        parts = retail.periods_between(kind, quarter.start, quarter.end)  # type: ignore[arg-type]
+        assert len(parts) == (3 if kind == "month" else 13)
+        drawn = simulate(worlds.company(), bundle, at, parts, draws=200)
+        total = (drawn.won + drawn.open.value)[:, 0]
+        np.testing.assert_allclose(total.sum(axis=1), whole, rtol=1e-9)
+
+
 def test_periods_that_are_over_are_refused() -> None:
     crm = history(deal=[deal("d", "2024-03-01T08:00Z")])
     past = [Period(moment("2024-04-01"), moment("2024-05-01"), "2024-04")]
