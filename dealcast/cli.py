@@ -349,6 +349,10 @@ def forecast(
         float | None, typer.Option(help="Instead of periods: one window of so many days.")
     ] = None,
     levels: Annotated[str, typer.Option(help="Levels of the ranges.")] = ".5,.8,.95",
+    measure: Annotated[
+        str | None,
+        typer.Option(help="amount (if nothing is said), recurring (a year) or count (deals won)."),
+    ] = None,
     as_of: AsOf = None,
     retrain: Retrain = False,
     hindsight: Hindsight = False,
@@ -376,7 +380,7 @@ def forecast(
     """
     doors = open_doors(store)
     if history:
-        asked = past.asked_for(doors, period, by, group, first, last, limit)
+        asked = past.asked_for(doors, period, measure, by, group, first, last, limit)
         past.show_forecasts(past.history_of_forecasts(doors, asked), as_json)
         return
     answer = forecast_rows(
@@ -390,12 +394,15 @@ def forecast(
         hindsight=hindsight,
         retrain=retrain,
         say=show.note,
+        measure=measure or "amount",
     )
     if as_json:
         show.to_json(answer)
         return
+    counted = {"recurring": "Won revenue a year", "count": "Deals won"}
+    unit = "" if answer["measure"] == "count" else f", {answer['currency']}"
     show.table(
-        f"Won revenue, {answer['currency']}, as of {answer['as_of']}"
+        f"{counted.get(answer['measure'], 'Won revenue')}{unit}, as of {answer['as_of']}"
         + (" (with hindsight)" if answer["hindsight"] else ""),
         [
             "period",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from data.revenue import MEASURES
 from data.store import ForecastFilter
 from dealcast import show
 from dealcast.doors import Doors, Kind, UsageError
@@ -24,6 +25,7 @@ _MOST = 1000
 def asked_for(
     doors: Doors,
     period: str | None,
+    measure: str | None,
     by: str | None,
     group: str | None,
     first: str | None,
@@ -39,10 +41,13 @@ def asked_for(
     """
     if period is not None and period not in _KINDS:
         raise UsageError(f"period is {period!r}; allowed: {', '.join(_KINDS)}")
+    if measure is not None and measure not in MEASURES:
+        raise UsageError(f"measure is {measure!r}; allowed: {', '.join(MEASURES)}")
     if not 1 <= limit <= _MOST:
         raise UsageError(f"limit is {limit}; allowed: 1 to {_MOST:,}")
     return ForecastFilter(
         period=period,
+        measure=measure,
         by=by,
         group=group,
         start=None if first is None else doors.moment(first),

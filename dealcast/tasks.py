@@ -190,6 +190,7 @@ def forecast_rows(
     hindsight: bool,
     retrain: bool,
     say: Say,
+    measure: str = "amount",
 ) -> dict[str, Any]:
     """The forecast of the coming periods, or of one window of `days` from the moment on."""
     bundle = doors.bundle_at("deal", as_of, hindsight=hindsight, retrain=retrain, say=say)
@@ -203,7 +204,7 @@ def forecast_rows(
             raise UsageError(f"period is {period!r}; allowed: {', '.join(HORIZONS)}")
         count = HORIZONS[period][0] if horizon is None else horizon
         periods = doors.calendar.periods(cast(PeriodKind, period), as_of, count)
-    found = forecast(doors.history, bundle, as_of, periods, by, levels=levels)
+    found = forecast(doors.history, bundle, as_of, periods, by, levels=levels, measure=measure)
     answer = forecast_answer(found, doors.calendar) | {
         "period": period,
         "horizon": count,

@@ -98,6 +98,7 @@ def forecast_answer(found: Forecast, calendar: FiscalCalendar) -> dict[str, Any]
     return {
         "as_of": time_text(found.as_of),
         "by": found.by,
+        "measure": found.measure,
         "periods": [_cell(cell, calendar) for cell in found.cells],
         "currency": found.currency,
         "warnings": list(found.warnings),

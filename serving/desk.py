@@ -314,6 +314,7 @@ class Desk:
         as_of: str | None = None,
         horizon: int | None = None,
         hindsight: bool = False,
+        measure: str = "amount",
     ) -> dict[str, Any]:
         """Forecast the won revenue of the periods ahead, the one in progress first.
 
@@ -321,6 +322,8 @@ class Desk:
         ----------
         horizon : int, optional
             How many periods; 4 weeks, 3 months or 2 quarters when missing.
+        measure : str
+            "amount", "recurring" or "count".
 
         Raises
         ------
@@ -340,7 +343,7 @@ class Desk:
         bundle = self._bundle("deal", at, past and not hindsight)
         assert isinstance(bundle, DealBundle)
         history = self._current.get().history
-        found = forecast(history, bundle, at, periods, by, levels=levels)
+        found = forecast(history, bundle, at, periods, by, levels=levels, measure=measure)
         answer = forecast_answer(found, self._settings.calendar)
         answer |= {"period": period, "horizon": count, "levels": list(levels)}
         answer["hindsight"] = _knows_later(bundle, at)

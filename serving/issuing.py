@@ -88,7 +88,7 @@ def issued_forecast(
         )
         for cell, told in zip(found.cells, answer["periods"], strict=True)
     )
-    known = ("as_of", "by", "period", "periods", "hindsight", "model")
+    known = ("as_of", "by", "measure", "period", "periods", "hindsight", "model")
     return IssuedForecast(
         found.as_of.astype("datetime64[us]"),
         now,

@@ -455,6 +455,7 @@ class ForecastOut(_Answer):
     as_of: str
     period: str
     by: str | None
+    measure: str = Field(description="amount, recurring (amount a year) or count (deals won)")
     horizon: int
     levels: list[float]
     hindsight: bool

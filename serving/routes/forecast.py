@@ -28,6 +28,13 @@ _Horizon = Annotated[
     Query(description=f"how many periods, the one in progress included; usually {_USUAL}"),
 ]
 _Hindsight = Annotated[bool, Query(description="let a model answer that knows of later times")]
+_Measure = Annotated[
+    Literal["amount", "recurring", "count"],
+    Query(description="what is counted: amounts, recurring amounts a year, or deals won"),
+]
+_Measures = Annotated[
+    Literal["amount", "recurring", "count"] | None, Query(description="forecasts of this measure")
+]
 _Period = Annotated[
     Literal["week", "month", "quarter", "days"] | None, Query(description="periods of this kind")
 ]
@@ -54,6 +61,7 @@ def get_history(
     period: _Period = None,
     by: _By = None,
     group: _Group = None,
+    measure: _Measures = None,
     since: _Since = None,
     until: _Until = None,
     limit: _Limit = 100,
@@ -65,7 +73,13 @@ def get_history(
     20,000 the newest), not of the page alone.
     """
     asked = ForecastFilter(
-        period=period, by=by, group=group, order="newest", limit=limit, offset=offset
+        period=period,
+        measure=measure,
+        by=by,
+        group=group,
+        order="newest",
+        limit=limit,
+        offset=offset,
     )
     return as_json(desk.forecast_history(asked, first=since, last=until))
 
@@ -87,6 +101,7 @@ def get_forecast(
     as_of: _AsOf = None,
     horizon: _Horizon = None,
     hindsight: _Hindsight = False,
+    measure: _Measure = "amount",
 ) -> Response:
     """Won to date, from open deals, and from deals not yet in the pipeline: as a distribution."""
     answer = desk.forecast(
@@ -96,6 +111,7 @@ def get_forecast(
         as_of=as_of,
         horizon=horizon,
         hindsight=hindsight,
+        measure=measure,
     )
     return as_json(answer)
 

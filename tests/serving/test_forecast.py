@@ -118,6 +118,16 @@ def test_what_happened_later_does_not_show_in_a_past_forecast(client: TestClient
     assert _forecast(client, as_of="2025-10-15T00:00:00Z") == before
 
 
+def test_deals_and_recurring_amounts_can_be_asked_for(client: TestClient) -> None:
+    money, deals = (_forecast(client, period="month", measure=m) for m in ("amount", "count"))
+    assert (money["measure"], deals["measure"]) == ("amount", "count")
+    assert 0 < deals["periods"][1]["mean"] < money["periods"][1]["mean"] / 100
+    assert client.get("/v1/forecast", params={"measure": "profit"}).status_code == 422
+    kept = client.get("/v1/forecast/history", params={"measure": "count"}).json()
+    assert {i["measure"] for i in kept["items"]} == {"count"}
+    assert kept["total"] == len(deals["periods"])
+
+
 def test_a_store_of_several_currencies_needs_a_base(client: TestClient) -> None:
     deal = {"deal_id": "U", "created_at": "2026-02-01", "amount": 5, "currency": "USD"}
     client.post("/v1/deals", json={"records": [deal]})
