@@ -356,6 +356,10 @@ def forecast(
     as_of: AsOf = None,
     retrain: Retrain = False,
     hindsight: Hindsight = False,
+    renewals: Annotated[
+        bool,
+        typer.Option("--renewals", help="What the renewal pipelines keep of what is up."),
+    ] = False,
     history: Annotated[
         bool,
         typer.Option("--history", help="Show forecasts given out before, and what happened."),
@@ -395,9 +399,13 @@ def forecast(
         retrain=retrain,
         say=show.note,
         measure=measure or "amount",
+        as_renewals=renewals,
     )
     if as_json:
         show.to_json(answer)
+        return
+    if renewals:
+        _show_renewals(answer)
         return
     counted = {"recurring": "Won revenue a year", "count": "Deals won"}
     unit = "" if answer["measure"] == "count" else f", {answer['currency']}"
@@ -683,6 +691,28 @@ def _line(arm: dict[str, Any], name: str) -> str:
     if line[name] is None:
         return ""
     return f"{line[name]:.2f} +- {line[name + '_error']:.2f}"
+
+
+def _show_renewals(answer: dict[str, Any]) -> None:
+    show.table(
+        f"Renewals, {answer['currency']}, as of {answer['as_of']}",
+        ["period", "pipeline", "open and due", "value up", "renewed so far", "churned so far",
+         "kept in the end", "churned", "undecided", "gross retention", "net retention"],
+        [
+            [r["period"], r["pipeline"], r["due"]]
+            + [
+                show.money(r[k])
+                for k in (
+                    "up_for_renewal", "renewed_to_date", "churned_to_date", "expected_renewed",
+                    "expected_churn", "undecided",
+                )
+            ]
+            + [show.share(r["gross_retention"]), show.share(r["net_retention"])]
+            for r in answer["items"]
+        ],
+    )  # fmt: skip
+    for warning in answer["warnings"]:
+        show.note(f"note: {warning}")
 
 
 def _show_scores(rows: list[dict[str, Any]], kind: Kind, points: bool) -> None:

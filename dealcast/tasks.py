@@ -19,9 +19,16 @@ from dealcast.doors import Doors, Kind, UsageError
 from scoring.bundles import DealBundle, LeadBundle
 from scoring.forecast import forecast
 from scoring.points import points_of, probabilities
+from scoring.renewals import renewals
 from scoring.scores import score_deals, score_leads
-from serving.answers import deal_answer, forecast_answer, lead_answer, time_text
-from serving.desk import HORIZONS
+from serving.answers import (
+    deal_answer,
+    forecast_answer,
+    lead_answer,
+    renewals_answer,
+    time_text,
+)
+from serving.desk import HORIZONS, NO_RENEWALS
 from serving.issuing import issued_forecast, issued_score
 from training.backtest import Issued, backtest
 
@@ -191,8 +198,16 @@ def forecast_rows(
     retrain: bool,
     say: Say,
     measure: str = "amount",
+    as_renewals: bool = False,
 ) -> dict[str, Any]:
-    """The forecast of the coming periods, or of one window of `days` from the moment on."""
+    """The forecast of the coming periods, or of one window of `days` from the moment on.
+
+    With `as_renewals`, what the renewal pipelines will keep in them.
+    """
+    if as_renewals:
+        by, measure = "pipeline", "amount"
+        if not doors.settings.renewals:
+            raise UsageError(NO_RENEWALS)
     bundle = doors.bundle_at("deal", as_of, hindsight=hindsight, retrain=retrain, say=say)
     assert isinstance(bundle, DealBundle)
     if days is not None:
@@ -213,6 +228,10 @@ def forecast_rows(
     }
     kept = issued_forecast(found, answer, doors.clock, doors.history.fingerprint)
     _keep(doors, say, forecasts=[kept])
+    if as_renewals:
+        pipelines = doors.settings.renewals
+        told = renewals(doors.history, bundle, found, periods, pipelines)
+        return renewals_answer(told, answer, doors.calendar)
     return answer
 
 

@@ -178,6 +178,8 @@ class DealBundle:
     stage_rates : dict of str to dict
         By stage: the shrunken rate of deals that were won (`rate`), its 80 % range (`low`,
         `high`), the deals behind it (`n`) and the share of prior (`prior`).
+    renewals : tuple of str
+        Pipelines of renewals, which are no new business.
     """
 
     manifest: Manifest
@@ -189,6 +191,7 @@ class DealBundle:
     shocks: ShockModel
     stage_rates: dict[str, dict[str, float]]
     reference: Reference
+    renewals: tuple[str, ...] = ()
 
     @cached_property
     def attribution(self) -> DealAttribution:
@@ -220,6 +223,7 @@ class DealBundle:
                 "rates": list(self.stage_rates.values()),
             },
             "reference": self.reference.to_state(),
+            "renewals": list(self.renewals),
         }
 
     @classmethod
@@ -235,6 +239,7 @@ class DealBundle:
             ShockModel.from_state(state["shocks"]),
             dict(zip(state["stage_rates"]["stages"], state["stage_rates"]["rates"], strict=True)),
             Reference.from_state(state["reference"]),
+            tuple(state.get("renewals", ())),  # none in a bundle of an earlier version
         )
 
     def versioned(self, version: str) -> DealBundle:

@@ -205,7 +205,7 @@ def simulate(
         return bundle.amount.final((stage[0][deal], stage[1]), amount[deal], level)
 
     final = final_worth(measure, snapshot, final_amount)
-    arrivals = arrivals_worth(measure, history, bundle.arrivals, as_of)
+    arrivals = arrivals_worth(measure, history, bundle, as_of)
     deals = OpenDeals(
         hazards, begin, end, np.array([place[str(g)] for g in open_groups], dtype=np.int64), final
     )

@@ -13,9 +13,18 @@ import numpy as np
 import numpy.typing as npt
 
 from data.history import History, Snapshot
+from models.amount import AmountModel
 from models.arrivals import ArrivalModel
+from scoring.bundles import DealBundle
 
-__all__ = ["TARGET_KINDS", "Final", "arrivals_worth", "final_worth", "recurring_now"]
+__all__ = [
+    "TARGET_KINDS",
+    "Final",
+    "arrivals_worth",
+    "final_worth",
+    "mean_final",
+    "recurring_now",
+]
 
 FloatArray = npt.NDArray[np.float64]
 # (open deals, uniform levels) -> what each counts for if it is won.
@@ -26,6 +35,7 @@ TARGET_KINDS: dict[str, tuple[str, ...]] = {
     "recurring": ("recurring", "arr", "acv", "mrr"),
     "count": ("quantity", "count", "deals"),
 }
+_LEVELS = 20  # points of the amount's quantile function behind its mean
 _RECENT = 2000  # won deals whose recurring amounts new business draws from
 
 
@@ -59,15 +69,36 @@ def final_worth(measure: str, snapshot: Snapshot, final: Final) -> Final:
 
 
 def arrivals_worth(
-    measure: str, history: History, arrivals: ArrivalModel, as_of: np.datetime64
+    measure: str, history: History, bundle: DealBundle, as_of: np.datetime64
 ) -> ArrivalModel:
-    """The arrivals, each worth what recently won deals counted for, as known at a moment."""
+    """The arrivals, each worth what recently won deals counted for, as known at a moment.
+
+    Renewals, which are no new business, do not count.
+    """
     if measure == "amount":
-        return arrivals
+        return bundle.arrivals
     if measure == "count":
-        return replace(arrivals, amounts=np.ones(1))
+        return replace(bundle.arrivals, amounts=np.ones(1))
     now = int(as_of.astype("datetime64[us]").astype(np.int64))
-    _, at, known, value = history.won_events(measure)
+    rows, at, known, value = history.won_events(measure)
     seen = np.flatnonzero((known <= now) & (value >= 0))
+    pipeline = history.landmarks("deal", rows[seen], at[seen]).value("pipeline_id").texts()
+    seen = seen[~np.isin(pipeline.astype(str), bundle.renewals)]
     seen = seen[np.argsort(at[seen], kind="stable")][-_RECENT:]
-    return replace(arrivals, amounts=value[seen])
+    return replace(bundle.arrivals, amounts=value[seen])
+
+
+def mean_final(
+    amount: AmountModel, stage: tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]],
+    current: FloatArray,
+) -> FloatArray:  # fmt: skip
+    """Mean final amount of deals in a stage that carry `current`, shape (m,), if they are won.
+
+    The mean over the amount's own distribution, read off its quantile function; added one by one,
+    so that a row alone gives the same bits as in a batch.
+    """
+    mean = np.zeros(len(current))
+    for i in range(_LEVELS):
+        level = np.full(len(current), (i + 0.5) / _LEVELS)
+        mean += amount.final(stage, current, level) / _LEVELS
+    return mean

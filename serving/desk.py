@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from data.features import Feature, compute
 from data.history import History, Side, Snapshot
-from data.pipeline import PeriodKind
+from data.pipeline import Period, PeriodKind
 from data.records import Entity, RecordError, parse_time
 from data.store import ForecastFilter, Store
 from scoring.bundles import DealBundle
-from scoring.forecast import Forecast, forecast
+from scoring.forecast import Forecast, ForecastError, forecast
+from scoring.renewals import renewals
 from scoring.scores import DealScore, LeadScore
-from serving.answers import forecast_answer, time_text
+from serving.answers import forecast_answer, renewals_answer, time_text
 from serving.batch import (
     Answer,
     Bundle,
@@ -42,12 +43,24 @@ from serving.past import deal_past, forecast_history
 from serving.settings import Settings
 from serving.writes import Rejected, Stored, write_records
 
-__all__ = ["HORIZONS", "AsOfError", "Desk", "Listing", "Scored", "TooManyError"]
+__all__ = [
+    "HORIZONS",
+    "NO_RENEWALS",
+    "AsOfError",
+    "Desk",
+    "Listing",
+    "Scored",
+    "TooManyError",
+]
 
 Clock = Callable[[], np.datetime64]
 
 # Periods shown when no horizon is asked for, and the most there may be.
 HORIZONS: dict[str, tuple[int, int]] = {"week": (4, 53), "month": (3, 24), "quarter": (2, 12)}
+NO_RENEWALS = (
+    "no pipeline is declared as renewals; name them in the setting renewal_pipelines "
+    "(DEALCAST_RENEWAL_PIPELINES), and train again"
+)
 _NOW = np.timedelta64(60, "s")  # an as_of this close to now means now
 _PEERS_TOLERANCE = 60.0  # seconds that context from other records may be out of date
 _SETTLE_SECONDS = 2.0  # that a look at issued numbers waits for those on their way
@@ -98,6 +111,17 @@ class _Ranking:
     snapshot: Snapshot
     grades: npt.NDArray[np.object_]
     issued: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Forecast:
+    """A forecast with what it was made from."""
+
+    history: History
+    bundle: DealBundle
+    periods: list[Period]
+    found: Forecast
+    answer: dict[str, Any]
 
 
 class Desk:
@@ -333,6 +357,45 @@ class Desk:
             If no model may answer for as_of.
         NoModelError, StoreError, HistoryError
         """
+        found = self._forecast(period, by, levels, as_of, horizon, hindsight, measure)
+        return found.answer
+
+    def renewals(
+        self,
+        period: PeriodKind,
+        *,
+        levels: Sequence[float] = (0.5, 0.8, 0.95),
+        as_of: str | None = None,
+        horizon: int | None = None,
+        hindsight: bool = False,
+    ) -> dict[str, Any]:
+        """What the renewal pipelines will keep of what is up in the periods ahead.
+
+        Raises
+        ------
+        ForecastError
+            If no pipeline is declared as renewals.
+        RecordError, CalendarError, AsOfError, NoModelError, StoreError, HistoryError
+            As for a forecast.
+        """
+        pipelines = self._settings.renewals
+        if not pipelines:
+            raise ForecastError(NO_RENEWALS)
+        asked = self._forecast(period, "pipeline", levels, as_of, horizon, hindsight, "amount")
+        kept = renewals(asked.history, asked.bundle, asked.found, asked.periods, pipelines)
+        return renewals_answer(kept, asked.answer, self._settings.calendar)
+
+    def _forecast(
+        self,
+        period: PeriodKind,
+        by: str | None,
+        levels: Sequence[float],
+        as_of: str | None,
+        horizon: int | None,
+        hindsight: bool,
+        measure: str,
+    ) -> _Forecast:
+        """A forecast, issued."""
         usual, most = HORIZONS.get(period, (1, 1))
         count = usual if horizon is None else horizon
         if period in HORIZONS and not 1 <= count <= most:
@@ -349,13 +412,18 @@ class Desk:
         answer["hindsight"] = _knows_later(bundle, at)
         answer["warnings"] += self._forecast_warnings(found, bundle)
         self._issuer.submit(forecasts=[issued_forecast(found, answer, now, history.fingerprint)])
-        return answer
+        return _Forecast(history, bundle, periods, found, answer)
 
     def _forecast_warnings(self, found: Forecast, bundle: DealBundle) -> list[str]:
         warnings = []
         if bundle.calendar != self._settings.calendar:
             warnings.append(
                 "the model was trained with another fiscal calendar or time zone; train again"
+            )
+        if bundle.renewals != self._settings.renewals:
+            warnings.append(
+                "the model was trained with other renewal pipelines, and may count renewals as new "
+                "business; train again"
             )
         own = bundle.manifest.currency
         if own and own != found.currency:

@@ -31,6 +31,7 @@ __all__ = [
     "PromoteRequest",
     "PromotedOut",
     "Readiness",
+    "RenewalsOut",
     "WriteOut",
     "record_schema",
     "score_request",
@@ -461,6 +462,41 @@ class ForecastOut(_Answer):
     hindsight: bool
     currency: str
     periods: list[_PeriodOut]
+    warnings: list[str]
+    model: _ModelOfAnswer
+
+
+class _Renewed(_Answer):
+    mean: float
+    quantiles: dict[str, float]
+
+
+class _RenewalOut(_Answer):
+    period: str
+    start: str
+    end: str = Field(description="first day after the period")
+    pipeline: str
+    due: int = Field(description="open renewals due in the period; overdue ones in the first")
+    up_for_renewal: float = Field(description="their value, and that of what closed in the period")
+    renewed_to_date: float
+    churned_to_date: float
+    expected_renewed: float = Field(description="of what is up, whenever it closes")
+    expected_churn: float
+    undecided: float = Field(description="still open beyond the model's reach")
+    gross_retention: float | None = Field(description="kept, at its value before, over what was up")
+    net_retention: float | None = Field(description="kept, at its value after, over what was up")
+    renewed: _Renewed = Field(description="closed as renewed inside the period")
+
+
+class RenewalsOut(_Answer):
+    """What renewal pipelines will keep."""
+
+    as_of: str
+    period: str
+    horizon: int
+    hindsight: bool
+    currency: str
+    items: list[_RenewalOut]
     warnings: list[str]
     model: _ModelOfAnswer
 

@@ -38,6 +38,8 @@ class Settings:
     fiscal_weeks : str or None
     week_start, fiscal_year_start : str
         Quarters of 13 weeks, the day weeks begin, the start of a year: see `FiscalCalendar`.
+    renewal_pipelines : str or None
+        Ids of the pipelines that are renewals, with commas; see `renewals`.
     host : str
     port : int
     max_body_bytes, max_records : int
@@ -56,6 +58,7 @@ class Settings:
     fiscal_weeks: str | None = None
     week_start: str = "monday"
     fiscal_year_start: str = "nearest"
+    renewal_pipelines: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     max_body_bytes: int = 20_000_000
@@ -79,6 +82,12 @@ class Settings:
             _ = self.calendar
         except CalendarError as error:
             raise SettingsError(str(error)) from error
+
+    @property
+    def renewals(self) -> tuple[str, ...]:
+        """The pipelines that are renewals: won is renewed, lost is churned."""
+        named = (part.strip() for part in (self.renewal_pipelines or "").split(","))
+        return tuple(dict.fromkeys(name for name in named if name))
 
     @property
     def calendar(self) -> FiscalCalendar:

@@ -11,7 +11,7 @@ from data.store import ForecastFilter
 from scoring.forecast import GROUPINGS
 from serving.desk import HORIZONS
 from serving.routes.access import PROBLEMS, DeskOf, as_json, needs
-from serving.schemas import ForecastHistoryOut, ForecastOut
+from serving.schemas import ForecastHistoryOut, ForecastOut, RenewalsOut
 
 __all__ = ["router"]
 
@@ -45,6 +45,30 @@ _Since = Annotated[str | None, Query(alias="from", description="periods that beg
 _Until = Annotated[str | None, Query(alias="to", description="periods that begin before this")]
 _Limit = Annotated[int, Query(ge=1, le=1000, description="how many to show")]
 _Offset = Annotated[int, Query(ge=0, description="how many to leave out first")]
+
+
+@router.get(
+    "/v1/forecast/renewals",
+    summary="What renewal pipelines will keep",
+    response_class=Response,
+    responses={
+        200: {"model": RenewalsOut, "description": "as asked"},
+        409: PROBLEMS[422] | {"description": "no model of that date, or contradicting data"},
+    },
+)
+def get_renewals(
+    desk: DeskOf,
+    period: Literal["week", "month", "quarter"] = "quarter",
+    levels: _Levels = "0.5,0.8,0.95",
+    as_of: _AsOf = None,
+    horizon: _Horizon = None,
+    hindsight: _Hindsight = False,
+) -> Response:
+    """Value up for renewal, renewed and churned, and retention, by period and pipeline."""
+    answer = desk.renewals(
+        period, levels=_parsed(levels), as_of=as_of, horizon=horizon, hindsight=hindsight
+    )
+    return as_json(answer)
 
 
 @router.get(

@@ -27,6 +27,7 @@ CALLS: dict[tuple[str, str], str] = {
     },
     ("GET", "/v1/forecast"): "forecast",
     ("GET", "/v1/forecast/history"): "forecast",
+    ("GET", "/v1/forecast/renewals"): "forecast",
     ("GET", "/v1/models"): "models",
     ("GET", "/v1/models/{name}"): "models",
     ("POST", "/v1/models/{name}/promote"): "models",
