@@ -696,8 +696,8 @@ def _line(arm: dict[str, Any], name: str) -> str:
 def _show_renewals(answer: dict[str, Any]) -> None:
     show.table(
         f"Renewals, {answer['currency']}, as of {answer['as_of']}",
-        ["period", "pipeline", "open and due", "value up", "renewed so far", "churned so far",
-         "kept in the end", "churned", "undecided", "gross retention", "net retention"],
+        ["period", "pipeline", "due", "value up", "renewed", "churned", "kept at last",
+         "lost at last", "still open", "gross", "net"],
         [
             [r["period"], r["pipeline"], r["due"]]
             + [
@@ -711,6 +711,9 @@ def _show_renewals(answer: dict[str, Any]) -> None:
             for r in answer["items"]
         ],
     )  # fmt: skip
+    show.note(
+        "renewed, churned: so far; gross, net: kept at its value before, and after, over what is up"
+    )
     for warning in answer["warnings"]:
         show.note(f"note: {warning}")
 

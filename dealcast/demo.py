@@ -29,7 +29,6 @@ def run_demo(folder: Path, *, serve: bool, deals: int = DEALS) -> None:
         store=f"sqlite:///{folder / 'dealcast.db'}",
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}"),
         artifacts=folder / "mlflow",
-        renewal_pipelines="renewals",
     )
     doors = Doors(settings)
     doors.store.upgrade()

@@ -136,6 +136,16 @@ def test_only_closings_known_by_then_count() -> None:
     late = deal("late", "2024-05-02T08:00Z", "2024-05-10T08:00Z", pipeline_id="keep", amount=32.0,
                 outcome="lost", stage_id="keep-talk", recorded_at="2024-05-20T00:00Z",
                 recorded_assumed=False)  # fmt: skip
-    crm = company(late)
+    crm = company(late, upcoming("june", "2024-06-10"))
     may, _ = kept(crm, fitted(crm, "keep"))
     assert may.churned_to_date == 0.0
+
+
+def test_a_pipeline_in_which_all_has_closed_is_told_too() -> None:
+    lost = deal("lost", "2024-05-02T08:00Z", "2024-05-10T08:00Z", pipeline_id="keep", amount=32.0,
+                outcome="lost", stage_id="keep-talk")  # fmt: skip
+    crm = company(lost)
+    may, june = kept(crm, fitted(crm, "keep"))
+    assert (may.up_for_renewal, may.churned_to_date, may.net_retention) == (32.0, 32.0, 0.0)
+    assert may.cell.mean == 0.0 and set(may.cell.quantiles.values()) == {0.0}
+    assert june.net_retention is None

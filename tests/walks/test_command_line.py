@@ -113,6 +113,16 @@ def test_numbers_given_out_are_kept_and_shown_again(run: Any) -> None:
     assert "scores of leads as issued" in run("score", "leads", "--history")
 
 
+def test_renewals_and_other_measures(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "DEALCAST_RENEWAL_PIPELINES" in run("forecast", "--renewals", code=2)
+    monkeypatch.setenv("DEALCAST_RENEWAL_PIPELINES", "renewals")
+    (first, *_) = json.loads(run("forecast", "--renewals", "--json"))["items"]
+    assert first["pipeline"] == "renewals" and first["up_for_renewal"] > 0
+    assert "gross" in run("forecast", "--renewals")
+    assert "Deals won, as of" in run("forecast", "--measure", "count")
+    assert "allowed: amount" in run("forecast", "--measure", "profit", code=2)
+
+
 def test_a_forecast_comes_though_it_cannot_be_kept(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
