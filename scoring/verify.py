@@ -131,17 +131,19 @@ def verify_forecasts(
     creation, and what was won before for the group at closing: as the forecast counted them.
     """
     known = known_until(history, now)
-    over = [c.end <= known for c in claims]
+    over = [i for i, claim in enumerate(claims) if claim.end <= known]
     shared: dict[tuple[Any, ...], dict[str, float]] = {}
-    out: list[Verdict | None] = []
-    for claim, is_over in zip(claims, over, strict=True):
-        if not is_over:
-            out.append(None)
-            continue
+    actual = np.zeros(len(over))
+    for k, i in enumerate(over):
+        claim = claims[i]
         key = (claim.measure, claim.as_of, claim.start, claim.end, claim.by, claim.groups)
         if key not in shared:
             shared[key] = _happened(history, claim, known)
-        out.append(_verdict(claim, shared[key].get(claim.group, 0.0)))
+        actual[k] = shared[key].get(claim.group, 0.0)
+    judged = [claims[i] for i in over]
+    out: list[Verdict | None] = [None] * len(claims)
+    for k, crps in enumerate(_crps_of_all([c.quantiles for c in judged], actual).tolist()):
+        out[over[k]] = _verdict(judged[k], float(actual[k]), crps)
     return out
 
 
@@ -170,12 +172,12 @@ def _groups(
     return group_of(history.landmarks("deal", rows, np.where(to_date, at, moment)), claim.by)
 
 
-def _verdict(claim: Claim, actual: float) -> Verdict:
+def _verdict(claim: Claim, actual: float, crps: float) -> Verdict:
     target = claim.target
     return Verdict(
         actual,
         claim.mean - actual,
-        crps_of(claim.quantiles, actual),
+        crps,
         _held(claim.quantiles, actual),
         None if target is None else actual >= target,
     )
@@ -195,15 +197,27 @@ def crps_of(quantiles: Mapping[str, float], actual: float) -> float:
     >>> round(crps_of({"0.1": -1.2816, "0.5": 0.0, "0.9": 1.2816}, 0.0), 3)
     0.234
     """
-    level = np.array([float(q) for q in quantiles])
-    value = np.array(list(quantiles.values()), dtype=np.float64)
-    if len(level) == 1:
-        return abs(float(value[0]) - actual)
-    score, dense = ndtri(level), ndtri(_DENSE)
-    k = np.clip(np.searchsorted(score, dense) - 1, 0, len(score) - 2)
-    slope = np.diff(value) / np.diff(score)
-    read = value[k] + (dense - score[k]) * slope[k]
-    return float(measures.crps_quantiles(read, actual, _DENSE))
+    return float(_crps_of_all([quantiles], np.array([actual]))[0])
+
+
+def _crps_of_all(said: Sequence[Mapping[str, float]], actual: FloatArray) -> FloatArray:
+    """`crps_of` of each, shape (n,)."""
+    alike: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for i, quantiles in enumerate(said):
+        alike[tuple(quantiles)].append(i)
+    out = np.zeros(len(said))
+    dense = ndtri(_DENSE)
+    for names, members in alike.items():
+        score = ndtri(np.array([float(q) for q in names]))
+        value = np.array([list(said[i].values()) for i in members], dtype=np.float64)
+        if len(names) > 1:
+            k = np.clip(np.searchsorted(score, dense) - 1, 0, len(score) - 2)
+            slope = np.diff(value, axis=1) / np.diff(score)
+            read = value[:, k] + (dense - score[k]) * slope[:, k]
+            out[members] = measures.crps_quantiles(read, actual[members], _DENSE)
+        else:
+            out[members] = np.abs(value[:, 0] - actual[members])
+    return out
 
 
 def _held(quantiles: Mapping[str, float], actual: float) -> dict[float, bool]:

@@ -35,7 +35,7 @@ from serving.answers import time_text
 __all__ = ["deal_past", "forecast_history", "score_performance"]
 
 # Of more cells than these, the newest are judged: a second's work.
-_MOST_JUDGED = 20_000
+_MOST_JUDGED = 10_000
 _MOST_SCORES = 200_000
 _DAYS_AHEAD = (7.0, 28.0, 91.0)  # at which the curve of a deal is held against what happened
 
@@ -55,7 +55,7 @@ def forecast_history(
     whole, _ = store.forecasts_issued(
         ForecastFilter(
             asked.period, asked.measure, asked.group, asked.by, asked.start, asked.end,
-            "newest", _MOST_JUDGED,
+            "newest", _MOST_JUDGED, brief=True,
         )
     )  # fmt: skip
     claims = [_claim(f, c) for f in whole for c in f.cells]

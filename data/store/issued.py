@@ -157,6 +157,8 @@ class ForecastFilter:
         "newest" or "oldest" issued first.
     limit, offset : int or None
         Cells to give, and to leave out first; no limit: all.
+    brief : bool
+        Leave the details of the cells packed away: many are read twice as fast.
     """
 
     period: str | None = None
@@ -168,6 +170,7 @@ class ForecastFilter:
     order: Literal["newest", "oldest"] = "oldest"
     limit: int | None = None
     offset: int = 0
+    brief: bool = False
 
 
 # --- models
@@ -381,7 +384,7 @@ def forecasts(connection: sa.Connection, asked: ForecastFilter) -> tuple[list[Is
         query = query.limit(asked.limit)
     cells: dict[int, list[IssuedCell]] = {}
     for row in connection.execute(query):
-        cells.setdefault(row.forecast_id, []).append(_cell_of(row))
+        cells.setdefault(row.forecast_id, []).append(_cell_of(row, asked.brief))
     heads = dict(_heads(connection, list(cells)))
     return [replace(heads[n], cells=tuple(found)) for n, found in cells.items()], total
 
@@ -444,7 +447,7 @@ def _groups(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, set[
     return found
 
 
-def _cell_of(row: Any) -> IssuedCell:
+def _cell_of(row: Any, brief: bool) -> IssuedCell:
     return IssuedCell(
         moment(row.period_start),
         moment(row.period_end),
@@ -454,5 +457,5 @@ def _cell_of(row: Any) -> IssuedCell:
         row.probability_of_target,
         msgspec.json.decode(row.components),
         msgspec.json.decode(row.quantiles),
-        unpack(row.detail),
+        {} if brief else unpack(row.detail),
     )

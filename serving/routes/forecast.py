@@ -94,7 +94,7 @@ def get_history(
     """Newest first: every number as it was, its error where the period is over, and the commits.
 
     The summary, and the value that commits added, are of all that pass the filters (of more than
-    20,000 the newest), not of the page alone.
+    10,000 the newest), not of the page alone.
     """
     asked = ForecastFilter(
         period=period,

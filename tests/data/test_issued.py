@@ -169,6 +169,10 @@ def test_cells_are_asked_for_by_period_group_and_time_and_paged(store: Store) ->
     assert pages == whole
     assert store.forecasts_issued(ForecastFilter(limit=2))[1] == 9
     assert store.forecasts_issued(ForecastFilter(group="nobody")) == ([], 0)
+    store.issue(forecasts=[forecast(cell("u9", detail={"drivers": [1]}))])
+    for brief in (False, True):
+        ((kept,), _) = store.forecasts_issued(ForecastFilter(group="u9", brief=brief))
+        assert kept.cells[0].detail == ({} if brief else {"drivers": [1]})
 
 
 # --- never changed ---------------------------------------------------------------------------
