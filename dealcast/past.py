@@ -15,6 +15,7 @@ __all__ = [
     "history_of_forecasts",
     "score_history",
     "show_forecasts",
+    "show_renewals",
     "show_scores",
 ]
 
@@ -168,3 +169,29 @@ def show_scores(answer: dict[str, Any], as_json: bool) -> None:
             f"{alone:,} overrides had no score of the seven days before beside them, or no value "
             "that can be read"
         )
+
+
+def show_renewals(answer: dict[str, Any]) -> None:
+    """Print what the renewal pipelines keep."""
+    show.table(
+        f"Renewals, {answer['currency']}, as of {answer['as_of']}",
+        ["period", "pipeline", "due", "value up", "renewed", "churned", "kept at last",
+         "lost at last", "still open", "gross", "net"],
+        [
+            [r["period"], r["pipeline"], r["due"]]
+            + [
+                show.money(r[k])
+                for k in (
+                    "up_for_renewal", "renewed_to_date", "churned_to_date", "expected_renewed",
+                    "expected_churn", "undecided",
+                )
+            ]
+            + [show.share(r["gross_retention"]), show.share(r["net_retention"])]
+            for r in answer["items"]
+        ],
+    )  # fmt: skip
+    show.note(
+        "renewed, churned: so far; gross, net: kept at its value before, and after, over what is up"
+    )
+    for warning in answer["warnings"]:
+        show.note(f"note: {warning}")

@@ -16,8 +16,11 @@ import pandas as pd
 from data.pipeline import Period, PeriodKind
 from data.store import IssuedForecast, IssuedScore, StoreError
 from dealcast.doors import Doors, Kind, UsageError
+from scoring.books import Books
 from scoring.bundles import DealBundle, LeadBundle
+from scoring.changes import changes
 from scoring.forecast import forecast
+from scoring.metrics import metrics
 from scoring.points import points_of, probabilities
 from scoring.renewals import renewals
 from scoring.scores import score_deals, score_leads
@@ -30,12 +33,15 @@ from serving.answers import (
 )
 from serving.desk import HORIZONS, NO_RENEWALS
 from serving.issuing import issued_forecast, issued_score
+from serving.pipeline_answers import changes_answer, metrics_answer, stages_answer
 from training.backtest import Issued, backtest
 
 __all__ = [
     "BacktestPlan",
     "backtest_rows",
+    "changes_rows",
     "forecast_rows",
+    "metrics_rows",
     "read_origins",
     "score_open",
     "score_points",
@@ -233,6 +239,38 @@ def forecast_rows(
         told = renewals(doors.history, bundle, found, periods, pipelines)
         return renewals_answer(told, answer, doors.calendar)
     return answer
+
+
+def changes_rows(
+    doors: Doors,
+    start: str | None,
+    end: str | None,
+    *,
+    by: str | None,
+    period: str | None,
+    most: int,
+) -> dict[str, Any]:
+    """What moved in the open pipeline; by default in the seven days up to now."""
+    to = doors.moment(end)
+    since = to - np.timedelta64(7, "D") if start is None else doors.moment(start)
+    within = None if period is None else doors.calendar.named(period, to)[1]
+    found = changes(doors.history, since, to, by, period=within, calendar=doors.calendar, most=most)
+    return changes_answer(found, doors.calendar)
+
+
+def metrics_rows(
+    doors: Doors, as_of: np.datetime64, *, period: str, most: int, say: Say
+) -> dict[str, Any]:
+    """The KPIs, the pace, the stages and the deals that want a look, as of a moment."""
+    kind, found = doors.calendar.named(period, as_of)
+    try:
+        bundle = doors.bundle_at("deal", as_of, say=say)
+    except UsageError as error:
+        say(f"note: without a model: {error}")
+        bundle = None
+    assert bundle is None or isinstance(bundle, DealBundle)
+    books = Books(doors.history, doors.calendar, as_of, kind, found, bundle)
+    return metrics_answer(metrics(books, most)) | {"stages": stages_answer(books)["stages"]}
 
 
 @dataclass(frozen=True)

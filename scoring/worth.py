@@ -18,7 +18,6 @@ from models.arrivals import ArrivalModel
 from scoring.bundles import DealBundle
 
 __all__ = [
-    "TARGET_KINDS",
     "Final",
     "arrivals_worth",
     "final_worth",
@@ -30,11 +29,6 @@ FloatArray = npt.NDArray[np.float64]
 # (open deals, uniform levels) -> what each counts for if it is won.
 Final = Callable[[npt.NDArray[np.int64], FloatArray], FloatArray]
 
-# Kinds of target, in small letters, that are about something else than the amount.
-TARGET_KINDS: dict[str, tuple[str, ...]] = {
-    "recurring": ("recurring", "arr", "acv", "mrr"),
-    "count": ("quantity", "count", "deals"),
-}
 _LEVELS = 20  # points of the amount's quantile function behind its mean
 _RECENT = 2000  # won deals whose recurring amounts new business draws from
 
