@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import lightgbm as lgb
@@ -24,6 +25,7 @@ from models.deal_arms import (
     calendar_columns,
     fit_ridge,
     fit_trees,
+    grid_tree_scores,
     log_chances,
     ridge_scores,
     sample_intervals,
@@ -32,6 +34,7 @@ from models.deal_arms import (
     tree_scores,
 )
 from models.encoding import Columns, TableEncoder, row_count
+from models.forest_grid import ForestGrid
 from models.grid import Cells, HazardGrid
 from models.hazard_table import HazardTable, incidence, interval_labels
 from models.stage_chain import Exits, StageChain, StagePrior
@@ -45,6 +48,7 @@ MOST_CLOSING = 0.999
 """The most that the corrected chances to close in one interval may sum to."""
 
 _CHUNK_ROWS = 400_000
+_GRID_FROM = 64  # landmarks of one moment from which a grid of their intervals pays
 _M = 15.0  # events that a recalibration cell needs to count half
 _MOST_CORRECTION = 2.0  # beyond this an earlier fit was wrong in kind, which no factor cures
 _HANDOVER = (60.0, 200.0, 700.0)  # won deals at which the learners have 0, 2/3, 4/5 of the say
@@ -243,7 +247,11 @@ class DealModel:
             m, k = cells.begin.shape
             row, col = np.repeat(np.arange(m), k), np.tile(np.arange(k), m)
             arms.append(ridge_scores(inputs, self.ridge, linear, cells, arms[0], row, col))
-            arms.append(tree_scores(inputs, self.trees, encoded, columns, cells, row, col))
+            if m >= _GRID_FROM and self._forest is not None and cells.of_one_moment:
+                args = inputs, self._forest, encoded, columns, cells, row, col
+                arms.append(grid_tree_scores(*args))
+            else:
+                arms.append(tree_scores(inputs, self.trees, encoded, columns, cells, row, col))
             arms = [_log_softmax(a.reshape(m, k, 3)) for a in arms]
         blended = sum(w * a for w, a in zip(self.weights, arms, strict=False))
         chances = np.exp(_log_softmax(np.asarray(blended)))[:, :, 1:]
@@ -253,6 +261,10 @@ class DealModel:
         chances = chances * self.factors(columns, cells)
         total = chances.sum(axis=2, keepdims=True)
         return np.asarray(chances / np.maximum(total / MOST_CLOSING, 1.0), dtype=np.float64)
+
+    @cached_property
+    def _forest(self) -> ForestGrid | None:
+        return None if self.trees is None else ForestGrid.of(self.trees)
 
     def factors(self, columns: Columns, cells: Cells) -> FloatArray:
         """The correction of the chances of (won, lost) in each interval: (m, k, 2)."""

@@ -16,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from models.encoding import Columns, TableEncoder
+from models.forest_grid import ForestGrid
 from models.grid import CALENDAR_COLUMNS, Cells
 from models.hazard_table import HazardTable, interval_labels
 
@@ -28,7 +29,9 @@ __all__ = [
     "calendar_columns",
     "fit_ridge",
     "fit_trees",
+    "grid_tree_scores",
     "interval_columns",
+    "interval_grid",
     "interval_sources",
     "log_chances",
     "ridge_design",
@@ -189,6 +192,28 @@ def interval_columns(
     return np.column_stack(parts)
 
 
+def interval_grid(
+    inputs: ArmInputs, columns: Columns, cells: Cells
+) -> tuple[FloatArray, tuple[FloatArray, FloatArray] | None]:
+    """`interval_columns` of landmarks of one moment: once for all, and the rep's close date.
+
+    Returns
+    -------
+    interval : float64, shape (k, q)
+    difference : (of landmarks (m,), of intervals (k,)) or None
+        The last column is the first less the second.
+    """
+    first = cells.take(np.zeros(1, dtype=np.int64))
+    k = first.begin.shape[1]
+    close = columns.get("days_to_expected_close")
+    without = {name: c for name, c in columns.items() if name != "days_to_expected_close"}
+    zero = np.zeros(k, dtype=np.int64)
+    interval = interval_columns(inputs, without, first, zero, np.arange(k))
+    if close is None or isinstance(close, tuple):
+        return interval, None
+    return interval, (close, (first.begin[0] + first.end[0]) / 2)
+
+
 def interval_sources(inputs: ArmInputs, columns: Columns) -> tuple[str, ...]:
     """The feature that each of `interval_columns` says something of, or `AHEAD`."""
     close = columns.get("days_to_expected_close")
@@ -250,10 +275,13 @@ def ridge_scores(
     row: IntArray, col: IntArray,
 ) -> FloatArray:  # fmt: skip
     """Scores of (open, won, lost) on the log scale, for the intervals [row, col]: (n, 3)."""
-    design = ridge_design(inputs, linear, cells, table, row, col)
     coef, intercept = ridge
+    own = linear.shape[1]
+    ahead = ridge_design(inputs, linear[:, :0], cells, table, row, col)
     # einsum without optimisation adds in one order whatever the batch: one row, the same bits.
-    scores = np.einsum("ij,cj->ic", design, coef, optimize=False)
+    # What is the record's is added up once, not for each of its intervals.
+    scores = np.einsum("ij,cj->ic", linear, coef[:, :own], optimize=False)[row]
+    scores += np.einsum("ij,cj->ic", ahead, coef[:, own:], optimize=False)
     return np.asarray(scores + intercept, dtype=np.float64)
 
 
@@ -314,3 +342,12 @@ def tree_scores(
     design = np.column_stack([encoded[row], interval_columns(inputs, columns, cells, row, col)])
     raw = np.asarray(trees.predict(design, raw_score=True, num_threads=1), dtype=np.float64)
     return raw + tree_offsets(inputs, cells, row, col)
+
+
+def grid_tree_scores(
+    inputs: ArmInputs, forest: ForestGrid, encoded: FloatArray, columns: Columns, cells: Cells,
+    row: IntArray, col: IntArray,
+) -> FloatArray:  # fmt: skip
+    """`tree_scores` of all intervals of landmarks of one moment, to the bit: (m k, 3)."""
+    raw = forest.scores(encoded, *interval_grid(inputs, columns, cells))
+    return raw.reshape(len(row), 3) + tree_offsets(inputs, cells, row, col)

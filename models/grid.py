@@ -63,6 +63,12 @@ class Cells:
             {k: v[rows] for k, v in self.calendar.items()},
         )
 
+    @property
+    def of_one_moment(self) -> bool:
+        """Whether all landmarks look ahead from the same moment."""
+        every = (self.begin, self.end, *self.calendar.values())
+        return all(bool((part == part[:1]).all()) for part in every)
+
     def within(self, days: float) -> Cells:
         """The intervals that begin within so many days of any landmark."""
         k = int((self.begin < days).sum(axis=1).max(initial=0))
