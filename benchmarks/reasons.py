@@ -140,7 +140,7 @@ def measure_deals(case: Case) -> Measured:
     assert isinstance(bundle, DealBundle)
     model, attribution = bundle.model, bundle.attribution
     columns = compute(snapshot, bundle.features)
-    cells = model.grid.cells(bundle.calendar.local_days(snapshot.at), bundle.calendar.first_month)
+    cells = model.grid.cells(bundle.calendar.local_days(snapshot.at), bundle.calendar.marks)
     bare, added = seconds(
         lambda: model.hazards(columns, cells), lambda: attribution.contributions(columns, cells)
     )

@@ -10,6 +10,7 @@ Times are int64 microseconds since 1970 UTC; `NEVER` (the largest int64) stands 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -167,6 +168,7 @@ class History:
         self.tables = {n: tables.get(n, Table.empty(e)) for n, e in ENTITIES.items()}
         self.facts = tuple(facts)
         self._currency = currency
+        self._won_events: dict[str, tuple[IntArray, IntArray, IntArray, FloatArray]] = {}
 
     @cached_property
     def deals(self) -> Ledger:
@@ -303,7 +305,26 @@ class History:
 
         Those known by a moment add up to what was known then: see `data.revenue`.
         """
-        return revenue_events(self.deals, self.conversion)
+        return self.won_events("amount")
+
+    def won_events(self, measure: str) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+        """`wins`, of a measure of `data.revenue.MEASURES`: amount, recurring amount, number."""
+        if measure not in self._won_events:
+            self._won_events[measure] = revenue_events(self.deals, self.conversion, measure)
+        return self._won_events[measure]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What tells this state of the store from others: 64 bits, in hexadecimal digits.
+
+        Made of the number of rows of each table and when the newest was stored, which every
+        write moves: cheap, and two stores with the same rows differ.
+        """
+        said = []
+        for name, table in self.tables.items():
+            stored = table["ingested_at"][~np.isnat(table["ingested_at"])]
+            said.append(f"{name} {len(table)} {stored.max() if len(stored) else ''}")
+        return hashlib.blake2b("\n".join(said).encode(), digest_size=8).hexdigest()
 
     def won_between(
         self, start: np.datetime64, end: np.datetime64, as_of: np.datetime64 | None = None

@@ -6,6 +6,8 @@ import datetime as dt
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from typing import Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,6 +18,7 @@ from data.records import Table
 
 __all__ = [
     "PRESETS",
+    "WEEKDAYS",
     "CalendarError",
     "FiscalCalendar",
     "OpenStages",
@@ -27,6 +30,10 @@ __all__ = [
 
 PeriodKind = Literal["week", "month", "quarter"]
 
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_WEEKS = ("4-4-5", "4-5-4", "5-4-4")
+_YEAR_STARTS = ("nearest", "last")
+_MARKED = 1890, 2260  # years; records are from 1900 to 2200
 _DAY = 86_400_000_000  # microseconds
 _PERIOD_NAME = re.compile(r"(19|20|21)\d\d-\w{2,4}")
 _LEAST, _MOST = 0.02, 0.95  # what a believed chance to be won is kept within
@@ -49,20 +56,43 @@ class Period:
 class FiscalCalendar:
     """Where weeks, months and fiscal quarters begin.
 
+    A fiscal year is made of calendar months, or of whole weeks: four quarters of 13 weeks, split
+    into months of 4, 4 and 5 (or 4, 5, 4; 5, 4, 4) weeks. A year of weeks begins near the first
+    of its first month, so now and then it has a 53rd week, which belongs to its last month.
+
     Attributes
     ----------
     first_month : int
         First month of the fiscal year, 1-12.
     zone : str
         IANA time zone of the organisation; a bare date is 00:00 there.
+    weeks : str
+        How many weeks the months of a quarter have: "4-4-5", "4-5-4" or "5-4-4"; "" for months of
+        the calendar.
+    week_start : str
+        The day on which weeks begin, and with them years of weeks: "monday" to "sunday".
+    year_start : str
+        Which such day begins a year of weeks: the one "nearest" to the first of the first month
+        (at most three days away), or the "last" one up to it.
     """
 
     first_month: int = 1
     zone: str = "UTC"
+    weeks: str = ""
+    week_start: str = "monday"
+    year_start: str = "nearest"
 
     def __post_init__(self) -> None:
         if not 1 <= self.first_month <= 12:
             raise CalendarError(f"first_month is {self.first_month}; allowed: 1 to 12")
+        for name, allowed in (
+            ("weeks", ("", *_WEEKS)),
+            ("week_start", WEEKDAYS),
+            ("year_start", _YEAR_STARTS),
+        ):
+            if getattr(self, name) not in allowed:
+                words = ", ".join(repr(v) for v in allowed)
+                raise CalendarError(f"{name} is {getattr(self, name)!r}; allowed: {words}")
         try:
             ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError) as error:
@@ -95,15 +125,54 @@ class FiscalCalendar:
         return np.asarray(local[place], dtype=np.float64)
 
     def start_of(self, kind: PeriodKind, day: dt.date) -> dt.date:
-        """First day of the week (Monday), month or fiscal quarter that holds `day`."""
+        """First day of the week, month or fiscal quarter that holds `day`."""
+        if kind not in get_args(PeriodKind):
+            raise CalendarError(f"period is {kind!r}; allowed: {', '.join(get_args(PeriodKind))}")
         if kind == "week":
-            return day - dt.timedelta(days=day.weekday())
+            return day - dt.timedelta(days=(day.weekday() - WEEKDAYS.index(self.week_start)) % 7)
+        if self.weeks:
+            first, places = self._fiscal_year(day)[1], self._places(kind)
+            passed = (day - first).days // 7
+            return first + dt.timedelta(weeks=max(p for p in places if p <= passed))
         if kind == "month":
             return day.replace(day=1)
-        if kind == "quarter":
-            back = (day.month - self.first_month) % 3
-            return _add_months(day.replace(day=1), -back)
-        raise CalendarError(f"period is {kind!r}; allowed: {', '.join(get_args(PeriodKind))}")
+        back = (day.month - self.first_month) % 3
+        return _add_months(day.replace(day=1), -back)
+
+    def _next(self, kind: PeriodKind, start: dt.date) -> dt.date:
+        """First day of the period after the one that begins at `start`."""
+        if kind == "week":
+            return start + dt.timedelta(days=7)
+        if not self.weeks:
+            return _add_months(start, 1 if kind == "month" else 3)
+        year, first = self._fiscal_year(start)
+        passed = (start - first).days // 7
+        later = [p for p in self._places(kind) if p > passed]
+        return first + dt.timedelta(weeks=later[0]) if later else self._first_day(year + 1)
+
+    def _first_day(self, year: int) -> dt.date:
+        """The first day of the year of weeks whose first month is in a calendar year."""
+        first = dt.date(year, self.first_month, 1)
+        since = (first.weekday() - WEEKDAYS.index(self.week_start)) % 7
+        ahead = 7 if self.year_start == "nearest" and since > 3 else 0
+        return first + dt.timedelta(days=ahead - since)
+
+    def _fiscal_year(self, day: dt.date) -> tuple[int, dt.date]:
+        """The year of weeks that holds a day: the calendar year of its first month, its start."""
+        year = day.year + 1
+        while self._first_day(year) > day:
+            year -= 1
+        return year, self._first_day(year)
+
+    def _places(self, kind: str) -> list[int]:
+        """The weeks of a year, from 0, in which months or quarters begin."""
+        months = [0, *accumulate(int(n) for n in self.weeks.split("-"))][:3]
+        return [13 * q + m for q in range(4) for m in (months if kind == "month" else [0])]
+
+    @property
+    def marks(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Days since 1970 on which fiscal months begin, and fiscal quarters, from 1890 to 2260."""
+        return _marks(self)
 
     def periods(self, kind: PeriodKind, as_of: np.datetime64, horizon: int) -> list[Period]:
         """`horizon` periods in order, the one that holds `as_of` first.
@@ -118,7 +187,7 @@ class FiscalCalendar:
         start = self.start_of(kind, self.day_of(as_of))
         found = []
         for _ in range(horizon):
-            end = _next(kind, start)
+            end = self._next(kind, start)
             found.append(Period(self.midnight(start), self.midnight(end), self._name(kind, start)))
             start = end
         return found
@@ -130,7 +199,7 @@ class FiscalCalendar:
         day = self.start_of(kind, self.day_of(start))
         found = []
         while self.midnight(day) < end:
-            following = _next(kind, day)
+            following = self._next(kind, day)
             if self.midnight(day) >= start and self.midnight(following) <= end:
                 found.append(
                     Period(self.midnight(day), self.midnight(following), self._name(kind, day))
@@ -165,26 +234,52 @@ class FiscalCalendar:
         )
 
     def _name(self, kind: PeriodKind, start: dt.date) -> str:
+        """The name of a period, the only one of its kind to have it.
+
+        A fiscal year carries the calendar year it ends in, the commonest convention.
+        """
+        if self.weeks:
+            year, first = self._fiscal_year(start)
+            year += self.first_month > 1
+            week = (start - first).days // 7
+            if kind == "week":
+                return f"{year}-W{week + 1:02d}"
+            number = self._places(kind).index(week) + 1
+            return f"{year}-P{number:02d}" if kind == "month" else f"{year}-Q{number}"
         if kind == "week":
-            year, week, _ = start.isocalendar()
-            return f"{year}-W{week:02d}"
+            # A week belongs to the year that holds its fourth day: from Mondays on, ISO's weeks.
+            fourth = start + dt.timedelta(days=3)
+            return f"{fourth.year}-W{(fourth.timetuple().tm_yday - 1) // 7 + 1:02d}"
         if kind == "month":
             return f"{start:%Y-%m}"
         quarter = ((start.month - self.first_month) % 12) // 3 + 1
-        # A fiscal year carries the calendar year it ends in, the commonest convention.
         year = start.year + (self.first_month > 1 and start.month >= self.first_month)
         return f"{year}-Q{quarter}"
+
+
+@lru_cache(maxsize=8)
+def _marks(
+    calendar: FiscalCalendar,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    years = range(_MARKED[0], _MARKED[1])
+    if calendar.weeks:
+        firsts = np.array([calendar._first_day(year) for year in years], dtype="datetime64[D]")
+        starts = [
+            (firsts[:, None] + 7 * np.array(calendar._places(kind))).ravel()
+            for kind in ("month", "quarter")
+        ]
+    else:
+        months = np.arange(f"{years.start}-01", f"{years.stop}-01", dtype="datetime64[M]")
+        starts = [months, months[(calendar.first_month - 1) % 3 :: 3]]
+    found = [s.astype("datetime64[D]").astype(np.float64) for s in starts]
+    for days in found:
+        days.flags.writeable = False  # shared by all who ask
+    return found[0], found[1]
 
 
 def _add_months(day: dt.date, months: int) -> dt.date:
     years, month = divmod(day.month - 1 + months, 12)
     return day.replace(year=day.year + years, month=month + 1)
-
-
-def _next(kind: PeriodKind, start: dt.date) -> dt.date:
-    if kind == "week":
-        return start + dt.timedelta(days=7)
-    return _add_months(start, 1 if kind == "month" else 3)
 
 
 # Win probability by stage as vendors ship them, or even steps where they document none.

@@ -12,7 +12,15 @@ from data.chronicle import OPEN, WON, Ledger
 from data.columns import Column, FloatArray, IntArray
 from data.events import last_of_moments, prefixes, run_starts
 
-__all__ = ["revenue_events"]
+__all__ = ["MEASURES", "revenue_events"]
+
+# What may be counted of won deals, and the fields that say it, the first that is known. Of none
+# of them, each deal counts one.
+MEASURES: dict[str, tuple[str, ...]] = {
+    "amount": ("closed_amount", "amount"),
+    "recurring": ("recurring_amount",),
+    "count": (),
+}
 
 # (currency, records, moments) -> units of the base currency for one of each record's own.
 Rates = Callable[[npt.NDArray[np.object_], IntArray, IntArray], FloatArray]
@@ -44,17 +52,21 @@ class _Entries:
             column.append(value)
 
 
-def revenue_events(ledger: Ledger, rates: Rates) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
+def revenue_events(
+    ledger: Ledger, rates: Rates, measure: str = "amount"
+) -> tuple[IntArray, IntArray, IntArray, FloatArray]:
     """Revenue events: deal row, moment it counts, moment it was known, amount.
 
     A win counts on the day of closing its closed amount (the amount where none is kept), as known
     when the closing was known, in the base currency at the rate of that day; a reopening takes
     the same amount back on its own day. What is learnt later (a corrected amount, a closing told
     late) takes the old entry back and makes a new one, known from then. So the entries known by
-    any moment add up to what was known then. Sorted by deal, then by moment known.
+    any moment add up to what was known then. Sorted by deal, then by moment known. Of another
+    measure (`MEASURES`) than the amount, the same of the recurring amount, or of the number.
     """
+    fields = MEASURES[measure]
     won = np.unique(ledger.outcomes.row[ledger.outcomes.value == WON])
-    corrected = _corrections(ledger)
+    corrected = _corrections(ledger, fields)
     simple = won[(np.diff(ledger.outcomes.start)[won] == 1) & ~np.isin(won, corrected[0])]
     first = ledger.outcomes.start[simple]
     at, known = ledger.outcomes.at[first], ledger.outcomes.known_at[first]
@@ -68,19 +80,20 @@ def revenue_events(ledger: Ledger, rates: Rates) -> tuple[IntArray, IntArray, In
 
     rows, known_at = joined(simple, found.row), joined(known, found.known_at)
     order = np.lexsort((np.arange(len(rows)), known_at, rows))
-    value = _amounts(ledger, rows, joined(known, found.asked), joined(at, found.closed), rates)
+    told, closed = joined(known, found.asked), joined(at, found.closed)
+    value = _amounts(ledger, fields, rows, told, closed, rates) if fields else np.ones(len(rows))
     value *= joined(np.ones(len(simple), dtype=np.int64), found.sign)
     return rows[order], joined(at, found.at)[order], known_at[order], value[order]
 
 
-def _corrections(ledger: Ledger) -> tuple[IntArray, IntArray]:
+def _corrections(ledger: Ledger, fields: tuple[str, ...]) -> tuple[IntArray, IntArray]:
     """(deal, moment known) of changes of an amount that came after the deal was known as won."""
     events = ledger.outcomes
     is_won = np.flatnonzero(events.value == WON)
     since = np.full(len(ledger), np.iinfo(np.int64).max, dtype=np.int64)
     np.minimum.at(since, events.row[is_won], events.known_at[is_won])
     rows, moments = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
-    for name in ("closed_amount", "amount", "currency"):
+    for name in (*fields, "currency") if fields else ():
         changes = ledger.timeline(name).changes
         if changes is not None:
             late = np.flatnonzero(changes.known_at > since[changes.row])
@@ -139,11 +152,14 @@ def _entries_of(
 
 
 def _amounts(
-    ledger: Ledger, rows: IntArray, asked: IntArray, closed: IntArray, rates: Rates
-) -> FloatArray:
+    ledger: Ledger, fields: tuple[str, ...], rows: IntArray, asked: IntArray, closed: IntArray,
+    rates: Rates,
+) -> FloatArray:  # fmt: skip
     """What was won, in the base currency; 0 where no amount is known."""
-    own = ledger.timeline("closed_amount").believed(rows, asked).numbers()
-    value = np.where(np.isnan(own), ledger.timeline("amount").believed(rows, asked).numbers(), own)
+    value = np.full(len(rows), np.nan)
+    for name in fields:
+        own = ledger.timeline(name).believed(rows, asked).numbers()
+        value = np.where(np.isnan(value), own, value)
     priced = np.flatnonzero(~np.isnan(value))
     out = np.zeros(len(rows))
     currency: Column = ledger.timeline("currency").believed(rows[priced], asked[priced])

@@ -18,7 +18,7 @@ from data.pipeline import CalendarError
 from data.quality import examine
 from data.records import RecordError
 from data.store import StoreError
-from dealcast import __version__, show
+from dealcast import __version__, past, show
 from dealcast.demo import DEALS, run_demo
 from dealcast.doors import Kind, UsageError, open_doors
 from dealcast.pipeline_tables import show_changes, show_metrics
@@ -295,12 +295,22 @@ def score(
         float, typer.Option(help="With --retrain: one model for points this many days apart.")
     ] = 7.0,
     hindsight: Hindsight = False,
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="Hold all scores given out so far against what happened."),
+    ] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score all open leads or deals, or many points in time at once."""
+    """Score all open leads or deals, or many points in time at once.
+
+    Scores are kept as they are given out; --points, which replays many past moments, is not.
+    """
     doors = open_doors(store)
     kind = _kind(what.removesuffix("s"))
+    if history:
+        past.show_scores(past.score_history(doors, kind), as_json)
+        return
     if points is not None:
         rows = score_points(
             doors,
@@ -333,7 +343,9 @@ def score(
 @app.command()
 @_told
 def forecast(
-    period: Annotated[str, typer.Option(help="week, month or quarter")] = "month",
+    period: Annotated[
+        str | None, typer.Option(help="week, month (if nothing is said) or quarter")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="owner, team, pipeline, product, ...")] = None,
     horizon: Annotated[
         int | None, typer.Option(help="How many periods, the one in progress included.")
@@ -342,18 +354,48 @@ def forecast(
         float | None, typer.Option(help="Instead of periods: one window of so many days.")
     ] = None,
     levels: Annotated[str, typer.Option(help="Levels of the ranges.")] = ".5,.8,.95",
+    measure: Annotated[
+        str | None,
+        typer.Option(help="amount (if nothing is said), recurring (a year) or count (deals won)."),
+    ] = None,
     as_of: AsOf = None,
     retrain: Retrain = False,
     hindsight: Hindsight = False,
+    renewals: Annotated[
+        bool,
+        typer.Option("--renewals", help="What the renewal pipelines keep of what is up."),
+    ] = False,
+    history: Annotated[
+        bool,
+        typer.Option("--history", help="Show forecasts given out before, and what happened."),
+    ] = False,
+    group: Annotated[
+        str | None, typer.Option(help="With --history: one group, like all or an owner's id.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="With --history: periods that begin from here on.")
+    ] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", help="With --history: periods that begin before this.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="With --history: how many, the newest first.")] = 50,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forecast won revenue: won to date, from open deals, from deals still to come."""
+    """Forecast won revenue: won to date, from open deals, from deals still to come.
+
+    Every forecast is kept as it is given out. With --history those are shown, each beside what
+    happened where its period is over, and beside the commits that people made.
+    """
     doors = open_doors(store)
+    if history:
+        asked = past.asked_for(doors, period, measure, by, group, first, last, limit)
+        past.show_forecasts(past.history_of_forecasts(doors, asked), as_json)
+        return
     answer = forecast_rows(
         doors,
         doors.moment(as_of),
-        period=period,
+        period=period or "month",
         by=by,
         horizon=horizon,
         days=days,
@@ -361,12 +403,19 @@ def forecast(
         hindsight=hindsight,
         retrain=retrain,
         say=show.note,
+        measure=measure or "amount",
+        as_renewals=renewals,
     )
     if as_json:
         show.to_json(answer)
         return
+    if renewals:
+        past.show_renewals(answer)
+        return
+    counted = {"recurring": "Won revenue a year", "count": "Deals won"}
+    unit = "" if answer["measure"] == "count" else f", {answer['currency']}"
     show.table(
-        f"Won revenue, {answer['currency']}, as of {answer['as_of']}"
+        f"{counted.get(answer['measure'], 'Won revenue')}{unit}, as of {answer['as_of']}"
         + (" (with hindsight)" if answer["hindsight"] else ""),
         [
             "period",

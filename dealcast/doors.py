@@ -102,7 +102,9 @@ class Doors:
                 if name not in known:
                     near = difflib.get_close_matches(name, known, 3) or sorted(known)[:5]
                     raise UsageError(f"there is no field {name!r}; did you mean {', '.join(near)}?")
-        return Recipe(self.calendar, seed=seed, trusted=tuple(trusted))
+        return Recipe(
+            self.calendar, seed=seed, trusted=tuple(trusted), renewals=self.settings.renewals
+        )
 
     def moment(self, text: str | None) -> np.datetime64:
         """A moment given by the user: now, a time, or a date (00:00 in the organisation's zone).

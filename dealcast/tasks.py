@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from data.pipeline import Period, PeriodKind
+from data.store import IssuedForecast, IssuedScore, StoreError
 from dealcast.doors import Doors, Kind, UsageError
 from scoring.books import Books
 from scoring.bundles import DealBundle, LeadBundle
@@ -21,9 +22,17 @@ from scoring.changes import changes
 from scoring.forecast import forecast
 from scoring.metrics import metrics
 from scoring.points import points_of, probabilities
+from scoring.renewals import renewals
 from scoring.scores import score_deals, score_leads
-from serving.answers import deal_answer, forecast_answer, lead_answer, time_text
-from serving.desk import HORIZONS
+from serving.answers import (
+    deal_answer,
+    forecast_answer,
+    lead_answer,
+    renewals_answer,
+    time_text,
+)
+from serving.desk import HORIZONS, NO_RENEWALS
+from serving.issuing import issued_forecast, issued_score
 from serving.pipeline_answers import changes_answer, metrics_answer, stages_answer
 from training.backtest import Issued, backtest
 
@@ -40,6 +49,7 @@ __all__ = [
 ]
 
 _FORMATS = ("csv", "json", "parquet")
+_KEPT_AT_ONCE = 10_000  # scores of one transaction
 Say = Callable[[str], None]
 
 
@@ -58,10 +68,29 @@ def score_open(
     snapshot = doors.history.as_of(kind, as_of)
     if isinstance(bundle, DealBundle):
         deals = score_deals(snapshot, bundle, explain=explain)
-        rows = [deal_answer(s, s.deal_id) for s in deals]
-        return sorted(rows, key=lambda r: -r["probability_won"])
-    leads = score_leads(snapshot, bundle, explain=explain)
-    return sorted((lead_answer(s, s.lead_id) for s in leads), key=lambda r: -r["probability"])
+        rows, best = [deal_answer(s, s.deal_id) for s in deals], "probability_won"
+    else:
+        leads = score_leads(snapshot, bundle, explain=explain)
+        rows, best = [lead_answer(s, s.lead_id) for s in leads], "probability"
+    if bundle.manifest.trained_through > time_text(as_of):
+        rows = [{**row, "hindsight": True} for row in rows]
+    for first in range(0, len(rows), _KEPT_AT_ONCE):
+        some = rows[first : first + _KEPT_AT_ONCE]
+        _keep(doors, say, scores=[issued_score(kind, row, doors.clock) for row in some])
+    return sorted(rows, key=lambda r: -r[best])
+
+
+def _keep(
+    doors: Doors,
+    say: Say,
+    scores: Sequence[IssuedScore] = (),
+    forecasts: Sequence[IssuedForecast] = (),
+) -> None:
+    """Keep numbers as given out; an answer does not fail because that failed."""
+    try:
+        doors.store.issue(scores, forecasts)
+    except StoreError as error:
+        say(f"note: these numbers are not kept as issued: {error}")
 
 
 def score_points(
@@ -174,21 +203,42 @@ def forecast_rows(
     hindsight: bool,
     retrain: bool,
     say: Say,
+    measure: str = "amount",
+    as_renewals: bool = False,
 ) -> dict[str, Any]:
-    """The forecast of the coming periods, or of one window of `days` from the moment on."""
+    """The forecast of the coming periods, or of one window of `days` from the moment on.
+
+    With `as_renewals`, what the renewal pipelines will keep in them.
+    """
+    if as_renewals:
+        by, measure = "pipeline", "amount"
+        if not doors.settings.renewals:
+            raise UsageError(NO_RENEWALS)
     bundle = doors.bundle_at("deal", as_of, hindsight=hindsight, retrain=retrain, say=say)
     assert isinstance(bundle, DealBundle)
     if days is not None:
         end = as_of + np.timedelta64(int(days * 86_400_000_000), "us")
         periods = [Period(as_of, end, f"{days:g} days")]
+        period, count = "days", 1
     else:
         if period not in HORIZONS:
             raise UsageError(f"period is {period!r}; allowed: {', '.join(HORIZONS)}")
         count = HORIZONS[period][0] if horizon is None else horizon
         periods = doors.calendar.periods(cast(PeriodKind, period), as_of, count)
-    found = forecast(doors.history, bundle, as_of, periods, by, levels=levels)
-    through = bundle.manifest.trained_through
-    return forecast_answer(found, doors.calendar) | {"hindsight": through > time_text(as_of)}
+    found = forecast(doors.history, bundle, as_of, periods, by, levels=levels, measure=measure)
+    answer = forecast_answer(found, doors.calendar) | {
+        "period": period,
+        "horizon": count,
+        "levels": list(levels),
+        "hindsight": bundle.manifest.trained_through > time_text(as_of),
+    }
+    kept = issued_forecast(found, answer, doors.clock, doors.history.fingerprint)
+    _keep(doors, say, forecasts=[kept])
+    if as_renewals:
+        pipelines = doors.settings.renewals
+        told = renewals(doors.history, bundle, found, periods, pipelines)
+        return renewals_answer(told, answer, doors.calendar)
+    return answer
 
 
 def changes_rows(

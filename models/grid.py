@@ -15,7 +15,11 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-__all__ = ["CALENDAR_COLUMNS", "Cells", "HazardGrid"]
+# Local days since 1970 on which fiscal months begin, and fiscal quarters, ascending: they reach
+# beyond every landmark and its horizon. A month has at least 28 days.
+Marks = tuple[FloatArray, FloatArray]
+
+__all__ = ["CALENDAR_COLUMNS", "CALENDAR_YEAR", "Cells", "HazardGrid", "Marks"]
 
 CALENDAR_COLUMNS = (
     "weekday_share",
@@ -25,6 +29,10 @@ CALENDAR_COLUMNS = (
     "season_cos",
     "turn_of_year",
 )
+
+_MONTHS = np.arange("1890-01", "2260-01", dtype="datetime64[M]").astype("datetime64[D]")
+# The months and quarters of calendar years.
+CALENDAR_YEAR: Marks = (_MONTHS.astype(np.float64), _MONTHS[::3].astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,10 @@ class HazardGrid:
         """The end of the grid, days after the landmark."""
         return self.edges[-1]
 
-    def cells(self, local: FloatArray, first_month: int = 1) -> Cells:
+    def cells(self, local: FloatArray, fiscal: Marks = CALENDAR_YEAR) -> Cells:
         """Intervals for landmarks at local times `local`, shape (m,), in days since 1970.
+
+        `fiscal` says where the organisation's fiscal months and quarters begin.
 
         The organisation's clock at the landmark is used for the whole horizon: a summer-time
         change moves an edge by an hour, which no model here sees.
@@ -109,23 +119,22 @@ class HazardGrid:
         # Midnights made of floats miss by 1e-12 days, and a cut beside an edge instead of on it
         # would leave an interval that long, whose calendar is rounding error.
         moments, place = np.unique(np.round(local, 9), return_inverse=True)
-        cuts = _month_ends(moments, self.t_max)
+        cuts = _month_ends(moments, self.t_max, fiscal[0])
         base = np.broadcast_to(np.array(self.edges), (len(moments), len(self.edges)))
         marks = np.sort(np.concatenate([base, np.clip(cuts, 0.0, self.t_max)], axis=1), axis=1)
         begin, end = marks[:, :-1], marks[:, 1:]
         middle = (begin + end) / 2
         step = np.searchsorted(np.array(self.edges), middle, side="right") - 1
         step = np.clip(step, 0, len(self.edges) - 2)
-        columns = _calendar(moments[:, None] + begin, moments[:, None] + end, first_month)
+        columns = _calendar(moments[:, None] + begin, moments[:, None] + end, fiscal)
         return Cells(begin, end, step, columns).take(place)
 
 
-def _month_ends(local: FloatArray, t_max: float) -> FloatArray:
+def _month_ends(local: FloatArray, t_max: float, months: FloatArray) -> FloatArray:
     """Days from each local moment to the month ends after it, shape (m, k)."""
     count = int(t_max // 28) + 1
-    first = local.astype("datetime64[D]").astype("datetime64[M]")
-    months = first[:, None] + np.arange(1, count + 1)
-    return np.asarray(months.astype("datetime64[D]").astype(np.float64) - local[:, None])
+    following = np.searchsorted(months, np.floor(local), side="right")
+    return np.asarray(months[following[:, None] + np.arange(count)] - local[:, None])
 
 
 def _business(days: FloatArray) -> FloatArray:
@@ -137,20 +146,20 @@ def _business(days: FloatArray) -> FloatArray:
     return np.asarray(full_weeks * 5.0 + np.minimum(weekday, 5) + inside, dtype=np.float64)
 
 
-def _calendar(begin: FloatArray, end: FloatArray, first_month: int) -> dict[str, FloatArray]:
+def _calendar(begin: FloatArray, end: FloatArray, fiscal: Marks) -> dict[str, FloatArray]:
     length = end - begin
     middle = (begin + end) / 2
     working = _business(end) - _business(begin)
-    month = middle.astype("datetime64[D]").astype("datetime64[M]")
-    number = month.astype(np.int64)
-    in_quarter = (number - (first_month - 1)) % 3
-    quarter_end = (month + (3 - in_quarter)).astype("datetime64[D]").astype(np.float64)
-    year = month.astype("datetime64[Y]").astype("datetime64[D]").astype(np.float64)
-    turn = 2 * np.pi * (middle - year) / 365.25
+    months, quarters = fiscal
+    day = np.floor(middle)
+    month_end = months[np.searchsorted(months, day, side="right")]
+    quarter_end = quarters[np.searchsorted(quarters, day, side="right")]
+    year = middle.astype("datetime64[D]").astype("datetime64[Y]").astype("datetime64[D]")
+    turn = 2 * np.pi * (middle - year.astype(np.float64)) / 365.25
     return {
         "weekday_share": np.divide(working, length, out=np.zeros_like(length), where=length > 0),
         "days_to_quarter_end": quarter_end - middle,
-        "last_month_of_quarter": (in_quarter == 2).astype(np.float64),
+        "last_month_of_quarter": (month_end == quarter_end).astype(np.float64),
         "season_sin": np.sin(turn),
         "season_cos": np.cos(turn),
         "turn_of_year": _turn_of_year(begin, end),

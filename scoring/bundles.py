@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -188,6 +188,8 @@ class DealBundle:
     stage_rates : dict of str to dict
         By stage: the shrunken rate of deals that were won (`rate`), its 80 % range (`low`,
         `high`), the deals behind it (`n`) and the share of prior (`prior`).
+    renewals : tuple of str
+        Pipelines of renewals, which are no new business.
     """
 
     manifest: Manifest
@@ -199,6 +201,7 @@ class DealBundle:
     shocks: ShockModel
     stage_rates: dict[str, dict[str, float]]
     reference: Reference
+    renewals: tuple[str, ...] = ()
 
     @cached_property
     def attribution(self) -> DealAttribution:
@@ -211,7 +214,7 @@ class DealBundle:
             local = np.repeat(
                 self.calendar.local_days(through.astype(np.int64)), row_count(records)
             )
-        cells = self.model.grid.cells(local, self.calendar.first_month)
+        cells = self.model.grid.cells(local, self.calendar.marks)
         return DealAttribution.of(self.model, records, cells)
 
     def to_state(self) -> dict[str, Any]:
@@ -219,7 +222,7 @@ class DealBundle:
         return {
             "manifest": vars(self.manifest),
             "features": _feature_states(self.features),
-            "calendar": {"first_month": self.calendar.first_month, "zone": self.calendar.zone},
+            "calendar": asdict(self.calendar),
             "model": self.model.to_state(),
             "amount": self.amount.to_state(),
             "arrivals": self.arrivals.to_state(),
@@ -230,6 +233,7 @@ class DealBundle:
                 "rates": list(self.stage_rates.values()),
             },
             "reference": self.reference.to_state(),
+            "renewals": list(self.renewals),
         }
 
     @classmethod
@@ -245,6 +249,7 @@ class DealBundle:
             ShockModel.from_state(state["shocks"]),
             dict(zip(state["stage_rates"]["stages"], state["stage_rates"]["rates"], strict=True)),
             Reference.from_state(state["reference"]),
+            tuple(state.get("renewals", ())),  # none in a bundle of an earlier version
         )
 
     def versioned(self, version: str) -> DealBundle:

@@ -65,7 +65,7 @@ class Curves:
     def of(cls, snapshot: Snapshot, bundle: DealBundle, columns: Mapping[str, Any]) -> Curves:
         """The curves of a snapshot of open deals with its features."""
         local = bundle.calendar.local_days(snapshot.at)
-        cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
+        cells = bundle.model.grid.cells(local, bundle.calendar.marks)
         return cls(local, cells, incidence(bundle.model.hazards(columns, cells)))
 
     def won_within(self, days: FloatArray) -> FloatArray:

@@ -11,12 +11,14 @@ import numpy.typing as npt
 
 from data.history import History, Snapshot
 from data.pipeline import Period
+from data.revenue import MEASURES
 from data.timelines import DAY, Column
 from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
 from scoring.simulation import Draws, OpenDeals, Shocks, levelled, simulate_new, simulate_open
 from scoring.stand_ins import deal_columns
 from scoring.targets import WHOLE, target_of
+from scoring.worth import arrivals_worth, final_worth, recurring_now
 
 __all__ = [
     "GROUPINGS",
@@ -80,7 +82,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A whole forecast: cells in order of period, then group (the whole first)."""
+    """A whole forecast: cells in order of period, then group (the whole first).
+
+    `draws` and `seed` make the same numbers again from the same records and model.
+    """
 
     as_of: np.datetime64
     currency: str
@@ -88,6 +93,9 @@ class Forecast:
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
     model: dict[str, str]
+    measure: str = "amount"
+    draws: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -151,8 +159,14 @@ def simulate(
     *,
     draws: int = 4000,
     seed: int = 0,
+    measure: str = "amount",
 ) -> Simulation:
-    """Draw the won revenue of consecutive periods, as known at `as_of`."""
+    """Draw the won revenue of consecutive periods, as known at `as_of`.
+
+    With another `measure`, the recurring amount a year that is won, or the number of deals.
+    """
+    if measure not in MEASURES:
+        raise ForecastError(f"measure is {measure!r}; allowed: {', '.join(MEASURES)}")
     rng = np.random.default_rng([seed, int(as_of.astype("datetime64[s]").astype(np.int64))])
     snapshot = history.as_of("deal", as_of)
     now = int(as_of.astype("datetime64[us]").astype(np.int64))
@@ -161,7 +175,7 @@ def simulate(
     ahead = np.maximum(edges, 0.0)
 
     open_groups = group_of(snapshot, by)
-    won_value, won_period, won_groups = _won(history, as_of, periods, by)
+    won_value, won_period, won_groups = _won(history, as_of, periods, by, measure)
     shares_of = bundle.arrivals.shares.get(by or "", {})
     named = {str(g) for g in open_groups} | {str(g) for g in won_groups} | set(shares_of)
     groups = (WHOLE,) if by is None else tuple(sorted(named | {UNASSIGNED}))
@@ -173,7 +187,7 @@ def simulate(
 
     columns = deal_columns(snapshot, bundle)
     local = bundle.calendar.local_days(np.array([now], dtype=np.int64))
-    cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
+    cells = bundle.model.grid.cells(local, bundle.calendar.marks)
     spread_cells = cells.take(np.zeros(len(snapshot), dtype=np.int64))
     for_shocks, for_open, for_new = rng.spawn(3)
     weeks = int(np.ceil(max(bundle.model.grid.t_max, ahead[-1]) / 7))
@@ -185,9 +199,11 @@ def simulate(
     hazards = levelled(hazards, shocks.level_over(begin, end))
     stage, amount = columns["stage"], snapshot.amount
 
-    def final(deal: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
+    def final_amount(deal: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
         return bundle.amount.final((stage[0][deal], stage[1]), amount[deal], level)
 
+    final = final_worth(measure, snapshot, final_amount)
+    arrivals = arrivals_worth(measure, history, bundle, as_of)
     deals = OpenDeals(
         hazards, begin, end, np.array([place[str(g)] for g in open_groups], dtype=np.int64), final
     )
@@ -199,7 +215,7 @@ def simulate(
         groups,
         won,
         simulate_open(deals, ahead, len(groups), shocks, for_open),
-        simulate_new(bundle.arrivals, float(local[0]), ahead, shares, shocks, for_new),
+        simulate_new(arrivals, float(local[0]), ahead, shares, shocks, for_new),
         snapshot,
         open_groups,
         np.diff(read_curve(curve, spread_cells, ahead[None, :]), axis=1),
@@ -217,6 +233,7 @@ def forecast(
     levels: Sequence[float] = (0.5, 0.8, 0.95),
     draws: int = 4000,
     seed: int = 0,
+    measure: str = "amount",
 ) -> Forecast:
     """Forecast consecutive periods, the whole and by group.
 
@@ -224,16 +241,21 @@ def forecast(
     ----------
     levels : sequence of float
         Levels of the central ranges, between 0 and 1: 0.8 gives the 0.1 and 0.9 quantiles.
+    measure : str
+        What is counted of won deals: "amount", "recurring" (amount a year) or "count".
 
     Raises
     ------
     ForecastError
-        If a level or grouping is not allowed, or the periods are over.
+        If a level, grouping or measure is not allowed, or the periods are over.
     """
     if not periods or periods[-1].end <= as_of:
         raise ForecastError(f"the periods end before as_of, {as_of}; give one that lies ahead")
-    asked = _Asked(history, bundle, as_of, periods, by, levels, _quantile_points(levels))
-    simulation = simulate(history, bundle, as_of, periods, by, draws=draws, seed=seed)
+    points = _quantile_points(levels)
+    asked = _Asked(history, bundle, as_of, periods, by, levels, points, measure)
+    simulation = simulate(
+        history, bundle, as_of, periods, by, draws=draws, seed=seed, measure=measure
+    )
     total = simulation.total
     rows = [(WHOLE, np.arange(len(simulation.groups)))]
     if by is not None:
@@ -251,6 +273,7 @@ def forecast(
             "trained_at": bundle.manifest.trained_at,
             "trained_through": bundle.manifest.trained_through,
         },
+        measure=measure, draws=draws, seed=seed,
     )  # fmt: skip
 
 
@@ -265,6 +288,7 @@ class _Asked:
     by: str | None
     levels: Sequence[float]
     points: list[float]
+    measure: str
 
     def days_to(self, period: Period) -> float:
         """Days from as_of to the period's end."""
@@ -277,8 +301,9 @@ def _cell(
 ) -> Cell:  # fmt: skip
     """The answer for one period and group, from the draws of its revenue."""
     target = target_of(
-        asked.history, asked.bundle.calendar, asked.as_of, asked.periods[p], asked.by, group
-    )
+        asked.history, asked.bundle.calendar, asked.as_of, asked.periods[p], asked.by, group,
+        asked.measure,
+    )  # fmt: skip
     quantiles = np.quantile(values, asked.points)
     return Cell(
         asked.periods[p],
@@ -322,13 +347,13 @@ def _level_spread(bundle: DealBundle) -> float:
 
 
 def _won(
-    history: History, as_of: np.datetime64, periods: Sequence[Period], by: str | None
+    history: History, as_of: np.datetime64, periods: Sequence[Period], by: str | None, measure: str
 ) -> tuple[FloatArray, npt.NDArray[np.int64], npt.NDArray[np.object_]]:
     """Revenue already won in the periods: amount, period and group of each event.
 
     A reopening is a negative amount; deals that were deleted or merged are gone.
     """
-    rows, at, known, value = history.wins
+    rows, at, known, value = history.won_events(measure)
     now = int(as_of.astype("datetime64[us]").astype(np.int64))
     bounds = np.array([periods[0].start, *(p.end for p in periods)]).astype("datetime64[us]")
     period = np.searchsorted(bounds.astype(np.int64), at, side="right") - 1
@@ -351,10 +376,11 @@ def _quantile_points(levels: Sequence[float]) -> list[float]:
 def _coverage(asked: _Asked, period: Period, group: str) -> list[dict[str, Any]]:
     """Coverage measured at the back-tested horizon nearest to the period's end.
 
-    It was measured on the whole; of a group's ranges nothing is known yet.
+    It was measured on the amount of the whole; of other ranges nothing is known yet.
     """
     days = asked.days_to(period)
-    measured = asked.bundle.manifest.coverage if group == WHOLE else []
+    known = group == WHOLE and asked.measure == "amount"
+    measured = asked.bundle.manifest.coverage if known else []
     out = []
     for level in asked.levels:
         same = [c for c in measured if abs(c["level"] - level) < 1e-9]
@@ -391,21 +417,32 @@ def _drivers(
 
 
 def _warnings(asked: _Asked, simulation: Simulation) -> tuple[str, ...]:
-    found = []
-    missing = int(np.isnan(simulation.open_deals.amount).sum())
-    if missing:
-        found.append(
-            f"{missing} open deals carry no amount; theirs is drawn from the amounts of won deals"
-            if len(asked.bundle.amount.log_final)
-            else f"{missing} open deals carry no amount, nor did any deal that was won: they count "
-            "as nothing"
-        )
+    found = _unpriced(asked, simulation.open_deals)
     days, longest = asked.days_to(asked.periods[-1]), asked.bundle.model.grid.t_max
     if days > longest:
         found.append(
             f"the last period ends {days:.0f} days ahead; deals open for longer than "
             f"{longest:.0f} days from now are counted as still open"
         )
-    if not asked.bundle.manifest.coverage:
+    if asked.measure != "amount":
+        found.append("ranges are not verified: back-tests measure those of the amount alone")
+    elif not asked.bundle.manifest.coverage:
         found.append("ranges are not yet verified: too few matured periods to back-test")
     return tuple(found)
+
+
+def _unpriced(asked: _Asked, deals: Snapshot) -> list[str]:
+    """What to warn of open deals whose worth is not known."""
+    if asked.measure == "recurring":
+        none = int((recurring_now(deals) == 0).sum())
+        told = f"{none} of {len(deals)} open deals carry no recurring amount: they count as nothing"
+        return [told] if none else []
+    missing = int(np.isnan(deals.amount).sum()) if asked.measure == "amount" else 0
+    if not missing:
+        return []
+    return [
+        f"{missing} open deals carry no amount; theirs is drawn from the amounts of won deals"
+        if len(asked.bundle.amount.log_final)
+        else f"{missing} open deals carry no amount, nor did any deal that was won: they count "
+        "as nothing"
+    ]

@@ -18,6 +18,7 @@ from scoring.curves import QUANTILES, CurvePoint, Curves, Range
 from scoring.reasons import Comparison, Reason, tell
 from scoring.stand_ins import deal_columns, stand_ins
 from scoring.words import WEEKDAYS
+from scoring.worth import mean_final
 
 __all__ = [
     "GRADES",
@@ -38,7 +39,6 @@ GRADES = (("A", 0.6), ("B", 0.3), ("C", 0.1), ("D", 0.0))
 _QUARTER = 92.0  # days
 _LEVELS_ABOVE = ("pipeline", "organisation", "preset")
 _UNKNOWN_STAGE = {"n": 0.0, "own": 0.0, "pipeline": 0.0, "organisation": 0.0, "preset": 1.0}
-_LEVELS = 20  # points of the amount's quantile function behind its mean
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,7 @@ def _score_open(
     amounts = np.stack(
         [bundle.amount.final(stage, current, np.full(len(current), q)) for q in QUANTILES]
     )
-    # The mean over the amount's own distribution, read off its quantile function; added one by one,
-    # so that a row alone gives the same bits as in a batch.
-    mean_amount = np.zeros(len(current))
-    for i in range(_LEVELS):
-        level = np.full(len(current), (i + 0.5) / _LEVELS)
-        mean_amount += bundle.amount.final(stage, current, level) / _LEVELS
+    mean_amount = mean_final(bundle.amount, stage, current)
     dates = curves.close_dates()
     slip = curves.slip(snapshot.value("expected_close_date").numbers())
     told = _deal_reasons(bundle, columns, curves) if explain else None

@@ -11,8 +11,13 @@ __all__ = ["WHOLE", "target_of"]
 
 WHOLE = "all"  # the group that holds everything
 
-# Kinds of target that count something else than money.
-_COUNTS = ("quantity", "count", "deals", "activities", "meetings", "calls")
+# Kinds of target, in small letters, that are about something else than the amount: the measure
+# that they are about (`data.revenue.MEASURES`), "" for what no deal brings.
+_KINDS = {
+    **dict.fromkeys(("recurring", "arr", "acv", "mrr"), "recurring"),
+    **dict.fromkeys(("quantity", "count", "deals"), "count"),
+    **dict.fromkeys(("activities", "meetings", "calls"), ""),
+}
 
 
 def target_of(
@@ -22,8 +27,11 @@ def target_of(
     period: Period,
     by: str | None = None,
     group: str = WHOLE,
+    measure: str = "amount",
 ) -> float | None:
-    """The revenue target of exactly this period and group, in the base currency; None for none.
+    """The target of exactly this measure, period and group; None for none.
+
+    Money is in the base currency.
 
     Raises
     ------
@@ -39,9 +47,13 @@ def target_of(
         & (targets["period_end"] == np.datetime64(calendar.day_of(period.end), "D"))
     )
     kinds = targets["kind"]
-    found = [i for i in np.flatnonzero(here) if str(kinds[i]).casefold() not in _COUNTS]
+    found = [
+        i for i in np.flatnonzero(here) if _KINDS.get(str(kinds[i]).casefold(), "amount") == measure
+    ]
     if not found:
         return None
+    if measure == "count":
+        return float(targets["amount"][found[-1]])
     rate = _rate(history, targets["currency"][found[-1]], as_of)
     return float(targets["amount"][found[-1]]) * rate
 

@@ -1,11 +1,12 @@
 """Answers as plain JSON values: what `product.md` promises, key by key.
 
 Times are ISO 8601 in UTC with a Z, dates are dates, money is rounded to cents, and probabilities
-are left as they are.
+are left as they are, but those of a curve rounded to a millionth: every answer is kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import numpy as np
 from data.pipeline import FiscalCalendar
 from scoring.forecast import Cell, Forecast
 from scoring.reasons import Reason
+from scoring.renewals import Renewal
 from scoring.scores import DealScore, LeadScore, Range
 
-__all__ = ["deal_answer", "forecast_answer", "lead_answer", "time_text"]
+__all__ = ["deal_answer", "forecast_answer", "lead_answer", "renewals_answer", "time_text"]
 
 
 def time_text(moment: np.datetime64) -> str:
@@ -45,7 +47,10 @@ def deal_answer(score: DealScore, deal_id: str, warnings: tuple[str, ...] = ()) 
         "as_of": time_text(score.as_of),
         "probability_won": score.probability_won,
         "probability_lost": score.probability_lost,
-        "curve": [{"date": str(p.date), "won": p.won, "lost": p.lost} for p in score.curve],
+        "curve": [
+            {"date": str(p.date), "won": round(p.won, 6), "lost": round(p.lost, 6)}
+            for p in score.curve
+        ],
         "close_date": _dates(score.close_date),
         "probability_slip": score.probability_slip,
         "amount": _amounts(score.amount),
@@ -95,6 +100,7 @@ def forecast_answer(found: Forecast, calendar: FiscalCalendar) -> dict[str, Any]
     return {
         "as_of": time_text(found.as_of),
         "by": found.by,
+        "measure": found.measure,
         "periods": [_cell(cell, calendar) for cell in found.cells],
         "currency": found.currency,
         "warnings": list(found.warnings),
@@ -116,3 +122,41 @@ def _cell(cell: Cell, calendar: FiscalCalendar) -> dict[str, Any]:
         "coverage": [dict(c) for c in cell.coverage],
         "drivers": [dict(d) for d in cell.drivers],
     }
+
+
+def renewals_answer(
+    found: Sequence[Renewal], answer: Mapping[str, Any], calendar: FiscalCalendar
+) -> dict[str, Any]:
+    """What renewal pipelines keep, by period and pipeline, beside the forecast it comes from."""
+    shared = ("as_of", "period", "horizon", "hindsight", "currency", "warnings", "model")
+    return {**{k: answer[k] for k in shared}, "items": _renewals(found, calendar)}
+
+
+def _renewals(found: Sequence[Renewal], calendar: FiscalCalendar) -> list[dict[str, Any]]:
+    return [
+        {
+            "period": r.cell.period.name,
+            "start": calendar.day_of(r.cell.period.start).isoformat(),
+            "end": calendar.day_of(r.cell.period.end).isoformat(),
+            "pipeline": r.cell.group,
+            "due": r.due,
+            **{
+                name: _cents(getattr(r, name))
+                for name in (
+                    "up_for_renewal",
+                    "renewed_to_date",
+                    "churned_to_date",
+                    "expected_renewed",
+                    "expected_churn",
+                    "undecided",
+                )
+            },
+            "gross_retention": r.gross_retention,
+            "net_retention": r.net_retention,
+            "renewed": {
+                "mean": _cents(r.cell.mean),
+                "quantiles": {level: _cents(v) for level, v in r.cell.quantiles.items()},
+            },
+        }
+        for r in found
+    ]

@@ -20,6 +20,7 @@ from models.registry import Registry
 from serving import errors
 from serving.auth import AuthenticationError, KeyRing, token_of
 from serving.desk import Desk
+from serving.issuing import Issuer
 from serving.live import Live
 from serving.routes import forecast, models, operations, pipeline, records, scores
 from serving.routes.access import Services
@@ -60,15 +61,16 @@ def create_app(
         registry = Registry(settings.tracking_uri, settings.artifacts) if live is None else None
         bundles = live if registry is None else Live(registry, settings.currency)
         assert bundles is not None
-        with Store(settings.store) as store:
+        with Store(settings.store) as store, Issuer(store) as issuer:
             await run_in_threadpool(bundles.refresh)
             watching = asyncio.create_task(_watch(bundles, settings.refresh_seconds))
             try:
                 yield Services(
                     store=store,
                     live=bundles,
-                    desk=Desk(store, bundles, settings, clock),
+                    desk=Desk(store, bundles, settings, clock, issuer),
                     keys=KeyRing(store, clock),
+                    issuer=issuer,
                 )
             finally:
                 watching.cancel()

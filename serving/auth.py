@@ -14,8 +14,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from data.store import Store
-from data.store.issued import ApiKey
+from data.store import ApiKey, Store
 
 __all__ = [
     "SCOPES",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,17 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from data.features import Feature, compute
-from data.history import Side, Snapshot
-from data.pipeline import PeriodKind
+from data.history import History, Side, Snapshot
+from data.pipeline import Period, PeriodKind
 from data.records import Entity, RecordError, parse_time
-from data.store import IssuedForecast, IssuedScore, Store
+from data.store import ForecastFilter, Store
 from scoring.books import Books
 from scoring.bundles import DealBundle
 from scoring.changes import changes
-from scoring.forecast import Forecast, forecast
+from scoring.forecast import Forecast, ForecastError, forecast
 from scoring.metrics import metrics
+from scoring.renewals import renewals
 from scoring.scores import DealScore, LeadScore
-from serving.answers import forecast_answer, time_text
+from serving.answers import forecast_answer, renewals_answer, time_text
 from serving.batch import (
     Answer,
     Bundle,
@@ -39,20 +40,35 @@ from serving.batch import (
 )
 from serving.current import CurrentHistory
 from serving.intake import stored_snapshot
+from serving.issuing import Issuer, issued_forecast, issued_score, score_answer
 from serving.live import Live, NoModelError
+from serving.past import deal_past, forecast_history
 from serving.pipeline_answers import changes_answer, metrics_answer, stages_answer
 from serving.settings import Settings
 from serving.writes import Rejected, Stored, write_records
 
-__all__ = ["HORIZONS", "AsOfError", "Desk", "Listing", "Scored", "TooManyError"]
+__all__ = [
+    "HORIZONS",
+    "NO_RENEWALS",
+    "AsOfError",
+    "Desk",
+    "Listing",
+    "Scored",
+    "TooManyError",
+]
 
 Clock = Callable[[], np.datetime64]
 
 # Periods shown when no horizon is asked for, and the most there may be.
 HORIZONS: dict[str, tuple[int, int]] = {"week": (4, 53), "month": (3, 24), "quarter": (2, 12)}
+NO_RENEWALS = (
+    "no pipeline is declared as renewals; name them in the setting renewal_pipelines "
+    "(DEALCAST_RENEWAL_PIPELINES), and train again"
+)
 _NOW = np.timedelta64(60, "s")  # an as_of this close to now means now
 _WEEK = np.timedelta64(7, "D")
 _PEERS_TOLERANCE = 60.0  # seconds that context from other records may be out of date
+_SETTLE_SECONDS = 2.0  # that a look at issued numbers waits for those on their way
 _RANKING_KEPT = np.timedelta64(60, "s")
 
 
@@ -102,6 +118,17 @@ class _Ranking:
     issued: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class _Forecast:
+    """A forecast with what it was made from."""
+
+    history: History
+    bundle: DealBundle
+    periods: list[Period]
+    found: Forecast
+    answer: dict[str, Any]
+
+
 class Desk:
     """Answers questions.
 
@@ -112,10 +139,15 @@ class Desk:
     settings : Settings
     clock : callable
         The moment now, datetime64[us] UTC.
+    issuer : Issuer
+        Keeps what is given out.
     """
 
-    def __init__(self, store: Store, live: Live, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, live: Live, settings: Settings, clock: Clock, issuer: Issuer
+    ) -> None:
         self._store, self._live, self._settings, self._clock = store, live, settings, clock
+        self._issuer = issuer
         self._current = CurrentHistory(store, settings.currency, settings.refresh_seconds)
         self._rankings: dict[str, _Ranking] = {}
 
@@ -224,18 +256,25 @@ class Desk:
         columns = compute(snapshot, wanted)
         return {f.name: _first_value(columns[f.name]) for f in wanted}, ()
 
-    def scores_issued(self, kind: Side, record_id: str, limit: int) -> list[dict[str, Any]]:
-        """The newest scores given out for a record, oldest first.
+    def scores_issued(self, kind: Side, record_id: str, limit: int) -> dict[str, Any]:
+        """The newest scores given out for a record, oldest first; of a deal, how it ended too.
 
         Raises
         ------
         UnknownError
             If none was given out and it is not stored either.
         """
-        found = self._store.scores_issued(kind, record_id)
-        if not found and len(self._store.read_records(kind, [record_id])[kind]) == 0:
+        self._issuer.settle(_SETTLE_SECONDS)
+        found = self._store.scores_issued(kind, record_id, limit)
+        tables = self._store.read_records(kind, [record_id])
+        if not found and len(tables[kind]) == 0:
             raise UnknownError(f"no {kind} {record_id!r} is stored, and none was scored")
-        return [{"issued_at": time_text(s.issued_at), **s.answer} for s in found[-limit:]]
+        told = [{"issued_at": time_text(s.issued_at), **score_answer(s)} for s in found]
+        answer: dict[str, Any] = {f"{kind}_id": record_id, "scores": told}
+        if kind == "deal":
+            own = History(tables, self._store.sources(), self._settings.currency)
+            answer |= deal_past(own, record_id, found, self._clock())
+        return answer
 
     def list_scored(
         self,
@@ -304,6 +343,7 @@ class Desk:
         as_of: str | None = None,
         horizon: int | None = None,
         hindsight: bool = False,
+        measure: str = "amount",
     ) -> dict[str, Any]:
         """Forecast the won revenue of the periods ahead, the one in progress first.
 
@@ -311,6 +351,8 @@ class Desk:
         ----------
         horizon : int, optional
             How many periods; 4 weeks, 3 months or 2 quarters when missing.
+        measure : str
+            "amount", "recurring" or "count".
 
         Raises
         ------
@@ -320,6 +362,45 @@ class Desk:
             If no model may answer for as_of.
         NoModelError, StoreError, HistoryError
         """
+        found = self._forecast(period, by, levels, as_of, horizon, hindsight, measure)
+        return found.answer
+
+    def renewals(
+        self,
+        period: PeriodKind,
+        *,
+        levels: Sequence[float] = (0.5, 0.8, 0.95),
+        as_of: str | None = None,
+        horizon: int | None = None,
+        hindsight: bool = False,
+    ) -> dict[str, Any]:
+        """What the renewal pipelines will keep of what is up in the periods ahead.
+
+        Raises
+        ------
+        ForecastError
+            If no pipeline is declared as renewals.
+        RecordError, CalendarError, AsOfError, NoModelError, StoreError, HistoryError
+            As for a forecast.
+        """
+        pipelines = self._settings.renewals
+        if not pipelines:
+            raise ForecastError(NO_RENEWALS)
+        asked = self._forecast(period, "pipeline", levels, as_of, horizon, hindsight, "amount")
+        kept = renewals(asked.history, asked.bundle, asked.found, asked.periods, pipelines)
+        return renewals_answer(kept, asked.answer, self._settings.calendar)
+
+    def _forecast(
+        self,
+        period: PeriodKind,
+        by: str | None,
+        levels: Sequence[float],
+        as_of: str | None,
+        horizon: int | None,
+        hindsight: bool,
+        measure: str,
+    ) -> _Forecast:
+        """A forecast, issued."""
         usual, most = HORIZONS.get(period, (1, 1))
         count = usual if horizon is None else horizon
         if period in HORIZONS and not 1 <= count <= most:
@@ -330,15 +411,13 @@ class Desk:
         bundle = self._bundle("deal", at, past and not hindsight)
         assert isinstance(bundle, DealBundle)
         history = self._current.get().history
-        found = forecast(history, bundle, at, periods, by, levels=levels)
+        found = forecast(history, bundle, at, periods, by, levels=levels, measure=measure)
         answer = forecast_answer(found, self._settings.calendar)
         answer |= {"period": period, "horizon": count, "levels": list(levels)}
         answer["hindsight"] = _knows_later(bundle, at)
         answer["warnings"] += self._forecast_warnings(found, bundle)
-        self._store.issue_forecast(
-            IssuedForecast(at, now, period, by, bundle.manifest.version, answer)
-        )
-        return answer
+        self._issuer.submit(forecasts=[issued_forecast(found, answer, now, history.fingerprint)])
+        return _Forecast(history, bundle, periods, found, answer)
 
     def _forecast_warnings(self, found: Forecast, bundle: DealBundle) -> list[str]:
         warnings = []
@@ -346,12 +425,47 @@ class Desk:
             warnings.append(
                 "the model was trained with another fiscal calendar or time zone; train again"
             )
+        if bundle.renewals != self._settings.renewals:
+            warnings.append(
+                "the model was trained with other renewal pipelines, and may count renewals as new "
+                "business; train again"
+            )
         own = bundle.manifest.currency
         if own and own != found.currency:
             warnings.append(
                 f"the model was trained in {own}; the amounts here are {found.currency}"
             )
         return warnings
+
+    def forecast_history(
+        self,
+        asked: ForecastFilter,
+        *,
+        first: str | None = None,
+        last: str | None = None,
+    ) -> dict[str, Any]:
+        """Forecasts as issued, newest first, and what happened.
+
+        Parameters
+        ----------
+        first, last : str, optional
+            Periods that begin from `first` on, and before `last`: ISO 8601; a bare date is 00:00
+            in the organisation's time zone.
+
+        Raises
+        ------
+        RecordError
+            If one of them is no time.
+        StoreError, HistoryError
+        """
+        start, end = (
+            None if text is None else self._time(name, text)
+            for name, text in (("from", first), ("to", last))
+        )
+        asked = replace(asked, start=start, end=end)
+        self._issuer.settle(_SETTLE_SECONDS)
+        history = self._current.get().history
+        return forecast_history(self._store, history, self._settings.calendar, asked, self._clock())
 
     # --- the pipeline as it stands, and as it moved
 
@@ -468,6 +582,12 @@ class Desk:
             raise RecordError(name, as_of, allowed)
         return at, bool(at < now - _NOW)
 
+    def _time(self, name: str, text: str) -> np.datetime64:
+        found = parse_time(text, ZoneInfo(self._settings.time_zone))
+        if found is None:
+            raise RecordError(name, text, "an ISO 8601 time or date, like 2026-03-31")
+        return found
+
     def _bundle(self, kind: Side, at: np.datetime64, past: bool) -> Bundle:
         """The bundle that may answer for a moment."""
         if not past:
@@ -486,23 +606,9 @@ class Desk:
         return bundle.manifest.currency or self._settings.currency
 
     def _issue(self, kind: Side, answers: Sequence[dict[str, Any]], now: np.datetime64) -> None:
-        """Keep answers as given out."""
-        if not answers:
-            return
-        self._store.issue_scores(
-            [
-                IssuedScore(
-                    kind,
-                    answer[f"{kind}_id"],
-                    np.datetime64(answer["as_of"].removesuffix("Z"), "us"),
-                    now,
-                    answer["model"]["name"],
-                    answer["model"]["version"],
-                    answer,
-                )
-                for answer in answers
-            ]
-        )
+        """Have answers kept as given out."""
+        if answers:
+            self._issuer.submit([issued_score(kind, answer, now) for answer in answers])
 
 
 def _knows_later(bundle: Bundle, at: np.datetime64) -> bool:

@@ -19,6 +19,7 @@ __all__ = [
     "DealScoreOut",
     "DealScores",
     "DealScoresIssued",
+    "ForecastHistoryOut",
     "ForecastOut",
     "LeadListing",
     "LeadScoreOut",
@@ -30,6 +31,7 @@ __all__ = [
     "PromoteRequest",
     "PromotedOut",
     "Readiness",
+    "RenewalsOut",
     "WriteOut",
     "record_schema",
     "score_request",
@@ -366,11 +368,40 @@ class LeadScoresIssued(_Answer):
     scores: list[_IssuedLead]
 
 
+class _DealOutcome(_Answer):
+    outcome: str = Field(examples=["won"])
+    closed_at: str
+    amount: float = Field(description="won, in the base currency")
+
+
+class _ComparedError(_Answer):
+    measure: str = Field(description="absolute, brier or log_loss")
+    human: float
+    model: float
+    added: float = Field(description="model - human: above 0 the person was better")
+
+
+class _Compared(_Answer):
+    """A person's number beside the model's last one before it, at most 7 days old."""
+
+    kind: str = Field(description="forecast, probability, amount or close_date")
+    author_id: str
+    at: str
+    reason: str | None
+    human: float | str
+    model: float | str
+    actual: float | str | None = Field(description="null while it is not known")
+    model_issued_at: str
+    errors: list[_ComparedError]
+
+
 class DealScoresIssued(_Answer):
-    """Scores of a deal as they were given out, oldest first."""
+    """Scores of a deal as they were given out, oldest first, and how it ended."""
 
     deal_id: str
     scores: list[_IssuedDeal]
+    outcome: _DealOutcome | None = Field(description="null while it is open, or not stored")
+    overrides: list[_Compared]
 
 
 class _RejectedRecord(_Answer):
@@ -425,6 +456,7 @@ class ForecastOut(_Answer):
     as_of: str
     period: str
     by: str | None
+    measure: str = Field(description="amount, recurring (amount a year) or count (deals won)")
     horizon: int
     levels: list[float]
     hindsight: bool
@@ -432,6 +464,132 @@ class ForecastOut(_Answer):
     periods: list[_PeriodOut]
     warnings: list[str]
     model: _ModelOfAnswer
+
+
+class _Renewed(_Answer):
+    mean: float
+    quantiles: dict[str, float]
+
+
+class _RenewalOut(_Answer):
+    period: str
+    start: str
+    end: str = Field(description="first day after the period")
+    pipeline: str
+    due: int = Field(description="open renewals due in the period; overdue ones in the first")
+    up_for_renewal: float = Field(description="their value, and that of what closed in the period")
+    renewed_to_date: float
+    churned_to_date: float
+    expected_renewed: float = Field(description="of what is up, whenever it closes")
+    expected_churn: float
+    undecided: float = Field(description="still open beyond the model's reach")
+    gross_retention: float | None = Field(description="kept, at its value before, over what was up")
+    net_retention: float | None = Field(description="kept, at its value after, over what was up")
+    renewed: _Renewed = Field(description="closed as renewed inside the period")
+
+
+class RenewalsOut(_Answer):
+    """What renewal pipelines will keep."""
+
+    as_of: str
+    period: str
+    horizon: int
+    hindsight: bool
+    currency: str
+    items: list[_RenewalOut]
+    warnings: list[str]
+    model: _ModelOfAnswer
+
+
+class _HeldOut(_Answer):
+    level: float
+    held: bool
+
+
+class _OutcomeOut(_Answer):
+    actual: float
+    error: float = Field(description="mean - actual")
+    crps: float = Field(description="read off the quantiles, which run straight on normal scores")
+    held: list[_HeldOut] = Field(description="whether each range held the actual")
+    target_reached: bool | None
+
+
+class _IssuedCellOut(_Answer):
+    issued_at: str
+    as_of: str
+    kind: str = Field(description="week, month, quarter or days")
+    period: str
+    start: str
+    end: str = Field(description="first day after the period")
+    by: str | None
+    group: str
+    measure: str
+    currency: str | None
+    mean: float
+    quantiles: dict[str, float]
+    components: dict[str, float]
+    target: float | None
+    probability_of_target: float | None
+    hindsight: bool
+    model: dict[str, str]
+    draws: int | None
+    seed: int | None
+    inputs: str | None = Field(description="fingerprint of the records it was made from")
+    outcome: _OutcomeOut | None = Field(description="null until the period is over and known")
+    commits: list[_Compared] = Field(description="people's numbers given while this was the newest")
+
+
+class _MeasuredCoverage(_Answer):
+    level: float
+    measured: float
+    low: float = Field(description="95 % interval of the measured share")
+    high: float
+    n: int
+
+
+class _TargetsOut(_Answer):
+    brier: float
+    mean_probability: float
+    reached: float
+    n: int
+
+
+class _SummaryOut(_Answer):
+    cells: int
+    n: int = Field(description="periods and groups that are over, said before they were")
+    periods: int = Field(description="different periods among them")
+    pending: int
+    excluded: int = Field(description="said after the period, or with hindsight")
+    bias: float | None = Field(description="as a share of the mean actual, like mae and crps")
+    mae: float | None
+    crps: float | None
+    coverage: list[_MeasuredCoverage]
+    target: _TargetsOut | None
+
+
+class _ValueAdded(_Answer):
+    kind: str
+    measure: str
+    n: int
+    subjects: int = Field(description="different periods, or deals")
+    pending: int
+    human_error: float | None
+    model_error: float | None
+    added: float | None = Field(description="model - human: above 0 people were better")
+    low: float | None = Field(description="95 % interval, by a bootstrap over the subjects")
+    high: float | None
+
+
+class ForecastHistoryOut(_Answer):
+    """Forecasts as they were given out, newest first, and what happened."""
+
+    total: int
+    limit: int
+    offset: int
+    items: list[_IssuedCellOut]
+    summary: _SummaryOut
+    value_added: list[_ValueAdded]
+    commits_without_forecast: int
 
 
 class AnyVersion(_Answer):
@@ -480,3 +638,4 @@ class Readiness(_Answer):
     ready: bool
     store: _Check
     models: dict[str, _Check]
+    issued: _Check = Field(description="whether all numbers given out are kept")

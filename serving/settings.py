@@ -35,6 +35,11 @@ class Settings:
         IANA name; a bare date is 00:00 there.
     fiscal_first_month : int
         First month of the fiscal year, 1-12.
+    fiscal_weeks : str or None
+    week_start, fiscal_year_start : str
+        Quarters of 13 weeks, the day weeks begin, the start of a year: see `FiscalCalendar`.
+    renewal_pipelines : str or None
+        Ids of the pipelines that are renewals, with commas; see `renewals`.
     host : str
     port : int
     max_body_bytes, max_records : int
@@ -50,6 +55,10 @@ class Settings:
     currency: str | None = None
     time_zone: str = "UTC"
     fiscal_first_month: int = 1
+    fiscal_weeks: str | None = None
+    week_start: str = "monday"
+    fiscal_year_start: str = "nearest"
+    renewal_pipelines: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     max_body_bytes: int = 20_000_000
@@ -75,9 +84,21 @@ class Settings:
             raise SettingsError(str(error)) from error
 
     @property
+    def renewals(self) -> tuple[str, ...]:
+        """The pipelines that are renewals: won is renewed, lost is churned."""
+        named = (part.strip() for part in (self.renewal_pipelines or "").split(","))
+        return tuple(dict.fromkeys(name for name in named if name))
+
+    @property
     def calendar(self) -> FiscalCalendar:
         """The organisation's fiscal calendar."""
-        return FiscalCalendar(self.fiscal_first_month, self.time_zone)
+        return FiscalCalendar(
+            self.fiscal_first_month,
+            self.time_zone,
+            self.fiscal_weeks or "",
+            self.week_start,
+            self.fiscal_year_start,
+        )
 
 
 # MLflow's own name, so that its command line finds the same runs.

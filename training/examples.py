@@ -207,7 +207,7 @@ def deal_rows(
                 columns[feature.name] = _hide(columns[feature.name], hidden)
     rows = DealRows(
         columns,
-        grid.cells(calendar.local_days(marks.at), calendar.first_month),
+        grid.cells(calendar.local_days(marks.at), calendar.marks),
         (marks.end - marks.at) / DAY,
         marks.outcome,
         marks.row,

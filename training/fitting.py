@@ -62,6 +62,8 @@ class Recipe:
         Fields to use although they look as if they knew the outcome.
     withheld : tuple of str
         Fields to leave out, besides those that the leak report of a fit finds by its own cutoff.
+    renewals : tuple of str
+        Pipelines of renewals: a known list, so that their deals are no new business.
     """
 
     calendar: FiscalCalendar
@@ -71,6 +73,7 @@ class Recipe:
     threads: int = 1
     trusted: tuple[str, ...] = ()
     withheld: tuple[str, ...] = ()
+    renewals: tuple[str, ...] = ()
 
 
 def fit_deals(
@@ -125,10 +128,11 @@ def fit_deals(
         recipe.calendar,
         model,
         _amounts(history, rows, snapshot, until),
-        _arrivals(history, until, grid.t_max, recipe.calendar),
+        _arrivals(history, until, grid.t_max, recipe),
         ShockModel.fit(np.zeros(0), np.zeros(0)),
         rates,
         _deal_reference(history, model, features, recipe.calendar, rows, snapshot.at, until),
+        recipe.renewals,
     )
     return with_shocks(history, bundle, until, recipe.seed)
 
@@ -224,10 +228,13 @@ def _amounts(history: History, rows: DealRows, snapshot: Snapshot, until: int) -
     )
 
 
-def _arrivals(history: History, until: int, t_max: float, calendar: FiscalCalendar) -> ArrivalModel:
-    ledger = history.deals
+def _arrivals(history: History, until: int, t_max: float, recipe: Recipe) -> ArrivalModel:
+    ledger, calendar = history.deals, recipe.calendar
     spells = open_spells(ledger, until, instant=True)
-    first = spells.begin == ledger.known_from[spells.row]
+    first = np.flatnonzero(spells.begin == ledger.known_from[spells.row])
+    row = spells.row[first]
+    known_list = group_of(history.landmarks("deal", row, ledger.known_from[row]), "pipeline")
+    first = first[~np.isin(known_list.astype(str), recipe.renewals)]
     row = spells.row[first]
     won_rows, _, known, value = history.wins
     amount = np.full(len(ledger), np.nan)
@@ -235,7 +242,7 @@ def _arrivals(history: History, until: int, t_max: float, calendar: FiscalCalend
     amount[won_rows[seen]] = value[seen]
     created = ledger.created_at[row]
     at_creation = history.landmarks("deal", row, ledger.known_from[row])
-    begin = max(int(created.min()), history.observed_from)
+    begin = max(int(created.min(initial=until)), history.observed_from)
     now = np.array([until], dtype=np.int64)
     return ArrivalModel.fit(
         calendar.local_days(created),
@@ -265,7 +272,7 @@ def _deal_reference(
         now = now.take(np.linspace(0, len(now) - 1, _REFERENCE_SCORES).astype(np.int64))
     scores = np.zeros(0)
     if len(now):
-        cells = model.grid.cells(calendar.local_days(now.at), calendar.first_month)
+        cells = model.grid.cells(calendar.local_days(now.at), calendar.marks)
         scores = np.sort(model.incidence(compute(now, features), cells)[:, -1, 0])
     # Landmarks lie deal by deal: some from all through each stage's are of many deals.
     each = max(_REFERENCE_RECORDS // len(members), _LEAST_OF_STAGE)

@@ -52,7 +52,7 @@ def wins_by_week(
         return expected, won
     row, at, end = marks.row[looked], marks.at[looked], marks.end[looked]
     local = bundle.calendar.local_days(at)
-    cells = bundle.model.grid.cells(local, bundle.calendar.first_month).within(_WEEK)
+    cells = bundle.model.grid.cells(local, bundle.calendar.marks).within(_WEEK)
     columns = deal_columns(history.landmarks("deal", row, at), bundle)
     curve = incidence(bundle.model.hazards(columns, cells))[:, :, 0]
     days = np.arange(1.0, _WEEK + 1.0)

@@ -129,6 +129,7 @@ def _register(
                 "seed": recipe.seed,
                 "time_zone": recipe.calendar.zone,
                 "fiscal_first_month": recipe.calendar.first_month,
+                "fiscal_weeks": recipe.calendar.weeks or "none",
                 "withheld": ", ".join(run.leaks.withheld) or "none",
                 "trusted": ", ".join(run.leaks.trusted) or "none",
             },

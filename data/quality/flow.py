@@ -338,13 +338,15 @@ def _quarter_end(view: View) -> Finding | None:
     if view.closed.sum() < 200:
         return None
     days = np.floor(view.calendar.local_days(view.closed_at[view.closed])).astype(np.int64)
-    month = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+    months, quarters = view.calendar.marks
+    quarter_of = np.searchsorted(quarters, days, side="right")
+    place = np.searchsorted(months, days, side="right") - 1
+    place -= np.searchsorted(months, quarters[quarter_of - 1])
     won = view.last_event[view.closed] == WON
-    place = (month % 12 + 1 - view.calendar.first_month) % 3
     gaps = []
-    for quarter in np.unique(month - place):
-        last = (month - place == quarter) & (place == 2)
-        others = (month - place == quarter) & (place < 2)
+    for quarter in np.unique(quarter_of):
+        last = (quarter_of == quarter) & (place == 2)
+        others = (quarter_of == quarter) & (place < 2)
         if last.sum() >= 20 and min((others & (place == p)).sum() for p in (0, 1)) >= 20:
             gaps.append(won[last].mean() - won[others].mean())
     if len(gaps) < 3 or min(gaps) <= 0.0 or np.median(gaps) < 0.1:

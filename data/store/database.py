@@ -18,9 +18,10 @@ import numpy as np
 import sqlalchemy as sa
 
 from data.records import ENTITIES, Entity, RecordError, SourceFacts, Table
-from data.store import issued, schema
+from data.store import issued, keeping, schema
 from data.store.connections import Purpose, database_url, open_engine, transaction
-from data.store.issued import ApiKey, IssuedForecast, IssuedScore
+from data.store.issued import ForecastFilter, IssuedForecast, IssuedScore
+from data.store.keeping import ApiKey
 from data.store.statements import read_table
 from data.store.tables import API_KEY, ENTITY_TABLES, StoreError
 from data.store.upsert import Written, write_tables
@@ -163,7 +164,7 @@ class Store:
             raise StoreError("at is NaT; allowed: the moment of storing")
         with self._transaction("write") as connection:
             if facts is not None:
-                issued.keep_source(connection, facts)
+                keeping.keep_source(connection, facts)
             return write_tables(
                 connection,
                 list(tables),
@@ -236,34 +237,36 @@ class Store:
     def sources(self) -> list[SourceFacts]:
         """The facts of every source that was imported, by name."""
         with self._transaction() as connection:
-            return issued.source_facts(connection)
+            return keeping.source_facts(connection)
 
     # --- numbers as issued
 
-    def issue_score(self, score: IssuedScore) -> None:
-        """Keep a score as given out."""
-        self.issue_scores([score])
-
-    def issue_scores(self, scores: Sequence[IssuedScore]) -> None:
-        """Keep scores as given out, in one transaction."""
+    def issue(
+        self, scores: Sequence[IssuedScore] = (), forecasts: Sequence[IssuedForecast] = ()
+    ) -> None:
+        """Keep numbers as given out, in one transaction; what is kept already adds nothing."""
+        rows = issued.score_rows(scores)
         with self._transaction("append") as connection:
-            issued.keep_scores(connection, scores)
+            issued.keep_scores(connection, rows)
+            issued.keep_forecasts(connection, forecasts)
 
-    def scores_issued(self, entity: str, entity_id: str | None = None) -> list[IssuedScore]:
-        """Scores given out for one record, or for all of an entity, oldest first."""
+    def scores_issued(
+        self, entity: str, entity_id: str | None = None, limit: int | None = None
+    ) -> list[IssuedScore]:
+        """Scores given out for one record, or for all of an entity, oldest first.
+
+        With a `limit`, that many of the newest.
+        """
         _check_tracked(entity)
         with self._transaction() as connection:
-            return issued.scores(connection, entity, entity_id)
+            return issued.scores(connection, entity, entity_id, limit)
 
-    def issue_forecast(self, forecast: IssuedForecast) -> None:
-        """Keep a forecast as given out."""
-        with self._transaction("append") as connection:
-            issued.keep_forecast(connection, forecast)
-
-    def forecasts_issued(self) -> list[IssuedForecast]:
-        """All forecasts given out, oldest first."""
+    def forecasts_issued(
+        self, asked: ForecastFilter | None = None
+    ) -> tuple[list[IssuedForecast], int]:
+        """Forecasts given out with the cells asked for (all by default), and the cells in all."""
         with self._transaction() as connection:
-            return issued.forecasts(connection)
+            return issued.forecasts(connection, asked or ForecastFilter())
 
     # --- keys and settings
 
@@ -276,37 +279,37 @@ class Store:
             If its id or hash is taken, or a scope holds a space.
         """
         with self._transaction("write") as connection:
-            issued.keep_key(connection, key)
+            keeping.keep_key(connection, key)
 
     def find_key(self, hash: str) -> ApiKey | None:
         """The key with this hash, be it valid, expired or revoked."""
         with self._transaction() as connection:
-            return next(iter(issued.keys(connection, API_KEY.c.hash == hash)), None)
+            return next(iter(keeping.keys(connection, API_KEY.c.hash == hash)), None)
 
     def list_keys(self) -> list[ApiKey]:
         """All keys, oldest first."""
         with self._transaction() as connection:
-            return issued.keys(connection)
+            return keeping.keys(connection)
 
     def revoke_key(self, key_id: str, at: np.datetime64) -> bool:
         """Revoke a key; False where there is none, or it was revoked before."""
         with self._transaction("append") as connection:
-            return issued.mark_key(connection, key_id, "revoked_at", at)
+            return keeping.mark_key(connection, key_id, "revoked_at", at)
 
     def touch_key(self, key_id: str, at: np.datetime64) -> bool:
         """Note that a key was used; False where there is none."""
         with self._transaction("append") as connection:
-            return issued.mark_key(connection, key_id, "last_used_at", at)
+            return keeping.mark_key(connection, key_id, "last_used_at", at)
 
     def settings(self) -> dict[str, str]:
         """The organisation's settings."""
         with self._transaction() as connection:
-            return issued.settings(connection)
+            return keeping.settings(connection)
 
     def put_setting(self, key: str, value: str) -> None:
         """Set one of the organisation's settings."""
         with self._transaction("write") as connection:
-            issued.put_setting(connection, key, value)
+            keeping.put_setting(connection, key, value)
 
 
 def _read_some(

@@ -31,9 +31,11 @@ from data.records import ENTITIES, Entity, Kind
 
 __all__ = [
     "API_KEY",
+    "CELL_ISSUED",
     "ENTITY_TABLES",
     "FORECAST_ISSUED",
     "METADATA",
+    "MODEL_ISSUED",
     "ORGANISATION",
     "SCORE_ISSUED",
     "SOURCE",
@@ -108,6 +110,20 @@ SOURCE = sa.Table(
     sa.Column("facts", sa.Text(), nullable=False),
 )
 
+# Numbers as issued: rows are inserted and never changed, which triggers in the database see to
+# (migration 0002). `digest` holds 64 bits over what was said, so that saying the same again adds
+# nothing; `detail` what the columns leave out, packed (`data.store.packing`).
+MODEL_ISSUED = sa.Table(
+    "model_issued",
+    METADATA,
+    sa.Column("id", _COUNTER, primary_key=True, autoincrement=True),
+    sa.Column("digest", sa.BigInteger(), nullable=False),
+    sa.Column("name", sa.Text(), nullable=False),
+    sa.Column("version", sa.Text(), nullable=False),
+    sa.Column("facts", sa.Text(), nullable=False),
+    sa.Index(None, "digest", unique=True),
+)
+
 SCORE_ISSUED = sa.Table(
     "score_issued",
     METADATA,
@@ -116,23 +132,50 @@ SCORE_ISSUED = sa.Table(
     sa.Column("entity_id", sa.Text(), nullable=False),
     sa.Column("as_of", sa.BigInteger(), nullable=False),
     sa.Column("issued_at", sa.BigInteger(), nullable=False),
-    sa.Column("model_name", sa.Text(), nullable=False),
-    sa.Column("model_version", sa.Text(), nullable=False),
-    sa.Column("answer", sa.Text(), nullable=False),
-    sa.Index(None, "entity", "entity_id"),
+    sa.Column("model_id", sa.BigInteger(), nullable=False),
+    sa.Column("probability", sa.Double()),
+    sa.Column("horizon", sa.Double()),
+    sa.Column("digest", sa.BigInteger(), nullable=False),
+    sa.Column("detail", sa.LargeBinary(), nullable=False),
+    sa.Index(None, "entity_id", "digest", unique=True),
 )
 
 FORECAST_ISSUED = sa.Table(
     "forecast_issued",
     METADATA,
     sa.Column("id", _COUNTER, primary_key=True, autoincrement=True),
+    sa.Column("digest", sa.BigInteger(), nullable=False),
     sa.Column("as_of", sa.BigInteger(), nullable=False),
     sa.Column("issued_at", sa.BigInteger(), nullable=False),
     sa.Column("period", sa.Text(), nullable=False),
     sa.Column("by", sa.Text()),
-    sa.Column("model_version", sa.Text(), nullable=False),
-    sa.Column("answer", sa.Text(), nullable=False),
+    sa.Column("measure", sa.Text(), nullable=False),
+    sa.Column("hindsight", sa.Boolean(), nullable=False),
+    sa.Column("draws", sa.BigInteger()),
+    sa.Column("seed", sa.BigInteger()),
+    sa.Column("inputs", sa.Text()),
+    sa.Column("model_id", sa.BigInteger(), nullable=False),
+    sa.Column("detail", sa.LargeBinary(), nullable=False),
+    sa.Index(None, "digest", unique=True),
     sa.Index(None, "as_of"),
+)
+
+CELL_ISSUED = sa.Table(
+    "forecast_cell_issued",
+    METADATA,
+    sa.Column("forecast_id", _COUNTER, nullable=False),
+    sa.Column("place", sa.BigInteger(), nullable=False),
+    sa.Column("period_start", sa.BigInteger(), nullable=False),
+    sa.Column("period_end", sa.BigInteger(), nullable=False),
+    sa.Column("group", sa.Text(), nullable=False),
+    sa.Column("mean", sa.Double(), nullable=False),
+    sa.Column("target", sa.Double()),
+    sa.Column("probability_of_target", sa.Double()),
+    sa.Column("components", sa.Text(), nullable=False),
+    sa.Column("quantiles", sa.Text(), nullable=False),
+    sa.Column("detail", sa.LargeBinary(), nullable=False),
+    sa.PrimaryKeyConstraint("forecast_id", "place"),
+    sa.Index(None, "period_start"),
 )
 
 API_KEY = sa.Table(

@@ -13,10 +13,11 @@ from data.store import Store
 from serving.auth import KeyRing, allows
 from serving.desk import Desk
 from serving.errors import PROBLEM_JSON
+from serving.issuing import Issuer
 from serving.live import Live
 from serving.schemas import Problem
 
-__all__ = ["PROBLEMS", "DeskOf", "LiveOf", "Services", "StoreOf", "as_json", "needs"]
+__all__ = ["PROBLEMS", "DeskOf", "IssuerOf", "LiveOf", "Services", "StoreOf", "as_json", "needs"]
 
 
 class Services(TypedDict):
@@ -26,11 +27,17 @@ class Services(TypedDict):
     live: Live
     desk: Desk
     keys: KeyRing
+    issuer: Issuer
 
 
 def _desk(request: Request) -> Desk:
     desk: Desk = request.state.desk
     return desk
+
+
+def _issuer(request: Request) -> Issuer:
+    issuer: Issuer = request.state.issuer
+    return issuer
 
 
 def _live(request: Request) -> Live:
@@ -44,6 +51,7 @@ def _store(request: Request) -> Store:
 
 
 DeskOf = Annotated[Desk, Depends(_desk)]
+IssuerOf = Annotated[Issuer, Depends(_issuer)]
 LiveOf = Annotated[Live, Depends(_live)]
 StoreOf = Annotated[Store, Depends(_store)]
 

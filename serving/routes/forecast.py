@@ -7,10 +7,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from data.records import RecordError
+from data.store import ForecastFilter
 from scoring.forecast import GROUPINGS
 from serving.desk import HORIZONS
 from serving.routes.access import PROBLEMS, DeskOf, as_json, needs
-from serving.schemas import ForecastOut
+from serving.schemas import ForecastHistoryOut, ForecastOut, RenewalsOut
 
 __all__ = ["router"]
 
@@ -27,6 +28,84 @@ _Horizon = Annotated[
     Query(description=f"how many periods, the one in progress included; usually {_USUAL}"),
 ]
 _Hindsight = Annotated[bool, Query(description="let a model answer that knows of later times")]
+_Measure = Annotated[
+    Literal["amount", "recurring", "count"],
+    Query(description="what is counted: amounts, recurring amounts a year, or deals won"),
+]
+_Measures = Annotated[
+    Literal["amount", "recurring", "count"] | None, Query(description="forecasts of this measure")
+]
+_Period = Annotated[
+    Literal["week", "month", "quarter", "days"] | None, Query(description="periods of this kind")
+]
+_Group = Annotated[
+    str | None, Query(description='one group, as in the forecasts: "all", an owner_id, a team_id')
+]
+_Since = Annotated[str | None, Query(alias="from", description="periods that begin from here on")]
+_Until = Annotated[str | None, Query(alias="to", description="periods that begin before this")]
+_Limit = Annotated[int, Query(ge=1, le=1000, description="how many to show")]
+_Offset = Annotated[int, Query(ge=0, description="how many to leave out first")]
+
+
+@router.get(
+    "/v1/forecast/renewals",
+    summary="What renewal pipelines will keep",
+    response_class=Response,
+    responses={
+        200: {"model": RenewalsOut, "description": "as asked"},
+        409: PROBLEMS[422] | {"description": "no model of that date, or contradicting data"},
+    },
+)
+def get_renewals(
+    desk: DeskOf,
+    period: Literal["week", "month", "quarter"] = "quarter",
+    levels: _Levels = "0.5,0.8,0.95",
+    as_of: _AsOf = None,
+    horizon: _Horizon = None,
+    hindsight: _Hindsight = False,
+) -> Response:
+    """Value up for renewal, renewed and churned, and retention, by period and pipeline."""
+    answer = desk.renewals(
+        period, levels=_parsed(levels), as_of=as_of, horizon=horizon, hindsight=hindsight
+    )
+    return as_json(answer)
+
+
+@router.get(
+    "/v1/forecast/history",
+    summary="Forecasts as they were given out, and what happened",
+    response_class=Response,
+    responses={
+        200: {"model": ForecastHistoryOut, "description": "as asked"},
+        409: PROBLEMS[422] | {"description": "contradicting data"},
+    },
+)
+def get_history(
+    desk: DeskOf,
+    period: _Period = None,
+    by: _By = None,
+    group: _Group = None,
+    measure: _Measures = None,
+    since: _Since = None,
+    until: _Until = None,
+    limit: _Limit = 100,
+    offset: _Offset = 0,
+) -> Response:
+    """Newest first: every number as it was, its error where the period is over, and the commits.
+
+    The summary, and the value that commits added, are of all that pass the filters (of more than
+    10,000 the newest), not of the page alone.
+    """
+    asked = ForecastFilter(
+        period=period,
+        measure=measure,
+        by=by,
+        group=group,
+        order="newest",
+        limit=limit,
+        offset=offset,
+    )
+    return as_json(desk.forecast_history(asked, first=since, last=until))
 
 
 @router.get(
@@ -46,6 +125,7 @@ def get_forecast(
     as_of: _AsOf = None,
     horizon: _Horizon = None,
     hindsight: _Hindsight = False,
+    measure: _Measure = "amount",
 ) -> Response:
     """Won to date, from open deals, and from deals not yet in the pipeline: as a distribution."""
     answer = desk.forecast(
@@ -55,6 +135,7 @@ def get_forecast(
         as_of=as_of,
         horizon=horizon,
         hindsight=hindsight,
+        measure=measure,
     )
     return as_json(answer)
 

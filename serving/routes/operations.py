@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from data.store import Store, StoreError
-from serving.routes.access import LiveOf, StoreOf
+from serving.routes.access import IssuerOf, LiveOf, StoreOf
 from serving.schemas import Readiness
 
 __all__ = ["router"]
@@ -43,8 +43,11 @@ async def healthz() -> dict[str, str]:
         503: {"model": Readiness, "description": "not ready; the problem is told"},
     },
 )
-def readyz(store: StoreOf, live: LiveOf) -> Response:
-    """Readiness: the store answers, and at least one model is in use."""
+def readyz(store: StoreOf, live: LiveOf, issuer: IssuerOf) -> Response:
+    """Readiness: the store answers, and at least one model is in use.
+
+    `issued` tells whether all numbers that were given out are kept; answers do not depend on it.
+    """
     storage = _store_check(store)
     models = {
         f"dealcast-{kind}": {
@@ -55,7 +58,9 @@ def readyz(store: StoreOf, live: LiveOf) -> Response:
         for kind, state in live.in_use().items()
     }
     ready = storage["ready"] and any(m["ready"] for m in models.values())
-    body = {"ready": ready, "store": storage, "models": models}
+    problem = issuer.problem
+    issued = {"ready": problem is None, "problem": problem}
+    body = {"ready": ready, "store": storage, "models": models, "issued": issued}
     return Response(msgspec.json.encode(body), 200 if ready else 503, media_type="application/json")
 
 

@@ -49,8 +49,7 @@ def _add_routes(kind: Side, plural: str, answers: dict[str, type[BaseModel]]) ->
         return as_json(desk.score_stored(kind, record_id, explain=explain))
 
     def scores_issued(desk: DeskOf, record_id: str, limit: _Limit = 100) -> Response:
-        found = desk.scores_issued(kind, record_id, limit)
-        return as_json({f"{kind}_id": record_id, "scores": found})
+        return as_json(desk.scores_issued(kind, record_id, limit))
 
     def list_scored(
         desk: DeskOf,

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from data.records import ENTITIES, Table
-from data.store import Store
-from data.store.issued import IssuedScore
+from data.store import IssuedScore, Store
 
 T1 = np.datetime64("2026-01-10T09:00:00", "us")
 T2 = np.datetime64("2026-02-10T09:00:00.000250", "us")
@@ -49,6 +48,9 @@ def changes(store: Store, entity: str = "field_change") -> list[tuple[Any, ...]]
     return sorted(zip(*(found[c] for c in shown), strict=True), key=str)
 
 
-def score(entity_id: str, as_of: np.datetime64 = T1) -> IssuedScore:
-    answer = {"probability": 0.1 + 0.2, "reasons": [{"text": "ü"}], "grade": None}
-    return IssuedScore("deal", entity_id, as_of, T3, "dealcast-deal", "7", answer)
+MODEL = {"name": "dealcast-deal", "version": "7", "trained_through": "2026-01-01T00:00:00Z"}
+
+
+def score(entity_id: str, as_of: np.datetime64 = T1, **said: Any) -> IssuedScore:
+    detail = {"reasons": [{"text": "ü"}, {"text": "x"}], "grade": None, **said}
+    return IssuedScore("deal", entity_id, as_of, T3, MODEL, 0.1 + 0.2, None, detail)

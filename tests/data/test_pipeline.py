@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from data.pipeline import (
     PRESETS,
+    WEEKDAYS,
     CalendarError,
     FiscalCalendar,
     Period,
@@ -97,14 +98,22 @@ def test_months_do_not_depend_on_the_fiscal_year() -> None:
     assert months[2].end == us("2026-03-01")
 
 
+CALENDARS = st.builds(
+    FiscalCalendar,
+    st.integers(1, 12),
+    st.sampled_from(ZONES),
+    st.sampled_from(["", "4-4-5", "4-5-4", "5-4-4"]),
+    st.sampled_from(WEEKDAYS),
+    st.sampled_from(["nearest", "last"]),
+)
+
+
 @given(
-    st.sampled_from(KINDS), st.integers(1, 12), st.sampled_from(ZONES),
-    st.integers(0, 60 * 365 * 24), st.integers(1, 9),
+    CALENDARS, st.sampled_from(KINDS), st.integers(0, 60 * 365 * 24), st.integers(1, 9),
 )  # fmt: skip
 def test_periods_follow_each_other_and_the_first_holds_as_of(
-    kind: PeriodKind, first: int, zone: str, hours: int, horizon: int
+    calendar: FiscalCalendar, kind: PeriodKind, hours: int, horizon: int
 ) -> None:
-    calendar = FiscalCalendar(first, zone)
     as_of = us("1990-01-01") + np.timedelta64(hours, "h")
     periods = calendar.periods(kind, as_of, horizon)
     assert len(periods) == horizon
@@ -120,6 +129,104 @@ def test_periods_follow_each_other_and_the_first_holds_as_of(
     assert between == periods
     assert calendar.periods_between(kind, periods[0].start + 1, periods[-1].end) == periods[1:]
     assert calendar.periods_between(kind, periods[0].start, periods[-1].end - 1) == periods[:-1]
+
+
+# --- years of weeks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("calendar", "starts"),
+    [
+        # A retailer's 4-5-4 year: ends on the Saturday nearest to 31 January.
+        (
+            FiscalCalendar(2, weeks="4-5-4", week_start="sunday"),
+            ["2022-01-30", "2023-01-29", "2024-02-04", "2025-02-02", "2026-02-01"],
+        ),
+        # A year that ends on the last Saturday of September.
+        (
+            FiscalCalendar(10, weeks="4-4-5", week_start="sunday", year_start="last"),
+            ["2021-09-26", "2022-09-25", "2023-10-01", "2024-09-29", "2025-09-28"],
+        ),
+        (
+            FiscalCalendar(1, weeks="5-4-4"),
+            ["2021-01-04", "2022-01-03", "2023-01-02", "2024-01-01", "2024-12-30"],
+        ),
+    ],
+)
+def test_years_of_weeks_begin_where_they_are_known_to(
+    calendar: FiscalCalendar, starts: list[str]
+) -> None:
+    quarters = calendar.periods("quarter", us(starts[0]), 17)
+    assert [p.start for p in quarters[::4]] == [us(s) for s in starts]
+
+
+def test_the_53rd_week_belongs_to_the_last_month() -> None:
+    retail = FiscalCalendar(2, weeks="4-5-4", week_start="sunday")
+    months = retail.periods("month", us("2023-01-29"), 13)
+    assert names(months) == [*(f"2024-P{i:02d}" for i in range(1, 13)), "2025-P01"]
+    weeks = [int((m.end - m.start) / np.timedelta64(7, "D")) for m in months]
+    assert weeks == [4, 5, 4] * 3 + [4, 5, 5, 4]
+    year = retail.periods("week", us("2023-01-29"), 54)
+    assert names(year) == [*(f"2024-W{i:02d}" for i in range(1, 54)), "2025-W01"]
+    assert names(retail.periods("quarter", us("2024-02-03"), 2)) == ["2024-Q4", "2025-Q1"]
+
+
+@given(CALENDARS.filter(lambda c: c.weeks != ""), st.integers(1960, 2100))
+def test_quarters_months_and_weeks_of_weeks_fit_into_each_other(
+    calendar: FiscalCalendar, year: int
+) -> None:
+    first = calendar.start_of("quarter", dt.date(year, 6, 15))
+    quarters = calendar.periods("quarter", calendar.midnight(first), 4)
+    ends = {q.start for q in quarters} | {quarters[-1].end}
+    months = calendar.periods_between("month", quarters[0].start, quarters[-1].end)
+    weeks = calendar.periods_between("week", quarters[0].start, quarters[-1].end)
+    assert len(months) == 12 and len(weeks) in (52, 53)
+    bounds = {m.start for m in months} | {months[-1].end}
+    assert ends <= bounds <= {w.start for w in weeks} | {weeks[-1].end}
+    in_weeks = [(calendar.day_of(m.end) - calendar.day_of(m.start)).days // 7 for m in months]
+    assert sum(in_weeks) == len(weeks) and set(in_weeks) <= {4, 5, 6}
+    # A year of weeks begins within six days of its first month.
+    start = next(q for q in quarters if q.name.endswith("Q1"))
+    day = calendar.day_of(start.start)
+    nominal = dt.date((day + dt.timedelta(days=6)).year, calendar.first_month, 1)
+    assert -6 <= (day - nominal).days <= (3 if calendar.year_start == "nearest" else 0)
+
+
+@given(CALENDARS, st.integers(0, 2**31))
+def test_names_are_unique_and_sort_like_time(calendar: FiscalCalendar, seconds: int) -> None:
+    moment = np.datetime64(seconds, "s").astype("datetime64[us]")
+    for kind in KINDS:
+        periods = calendar.periods(kind, moment, 60)
+        assert len(set(names(periods))) == 60
+        assert names(periods) == sorted(names(periods))
+
+
+@given(CALENDARS, st.integers(0, 80 * 365))
+def test_the_marks_are_the_starts_of_months_and_quarters(
+    calendar: FiscalCalendar, days: int
+) -> None:
+    day = dt.date(1970, 1, 1) + dt.timedelta(days=days)
+    for kind, marks in zip(("month", "quarter"), calendar.marks, strict=True):
+        start = calendar.start_of(kind, day)  # type: ignore[arg-type]
+        place = int(np.searchsorted(marks, days, side="right")) - 1
+        assert marks[place] == (start - dt.date(1970, 1, 1)).days
+    months, quarters = calendar.marks
+    assert set(quarters) <= set(months) and np.diff(months).min() >= 28
+
+
+@pytest.mark.parametrize(("start", "first"), [("sunday", "2026-02-15"), ("saturday", "2026-02-14"),
+                                              ("tuesday", "2026-02-10")])  # fmt: skip
+def test_plain_weeks_begin_on_any_day(start: str, first: str) -> None:
+    [week] = FiscalCalendar(week_start=start).periods("week", us("2026-02-16"), 1)
+    assert (week.start, week.name) == (us(first), "2026-W07")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"weeks": "4-4-4"}, {"week_start": "Monday"}, {"year_start": "first"}]
+)
+def test_a_calendar_that_is_none_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(CalendarError, match="allowed: "):
+        FiscalCalendar(**wrong)  # type: ignore[arg-type]
 
 
 # --- zones -----------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_a_schema_from_the_future_is_refused(store_url: str) -> None:
 def test_a_schema_from_the_past_asks_for_an_upgrade(
     store_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "_revisions", lambda: ("0002", "0001"))
+    monkeypatch.setattr(schema, "_revisions", lambda: ("9999", "0002", "0001"))
     with Store(store_url) as store, pytest.raises(StoreError, match=r"older.*dealcast db upgrade"):
         store.write([deal()], at=T1)
 

@@ -5,10 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.grid import CALENDAR_COLUMNS, HazardGrid
+from models.grid import CALENDAR_COLUMNS, CALENDAR_YEAR, HazardGrid, Marks
 
 GRID = HazardGrid.for_durations(20.0, 120.0)
 WEEKLY = HazardGrid.for_durations(90.0, 400.0)
+
+
+def from_month(first: int) -> Marks:
+    """Months of the calendar, in fiscal years from a month on."""
+    months, _ = CALENDAR_YEAR
+    return months, months[(first - 1) % 3 :: 3]
 
 
 def day(text: str) -> float:
@@ -26,7 +32,7 @@ def test_intervals_tile_the_future(
     local: list[float], median: float, longest: float, first_month: int
 ) -> None:
     grid = HazardGrid.for_durations(median, longest)
-    cells = grid.cells(np.array(local), first_month)
+    cells = grid.cells(np.array(local), from_month(first_month))
     edges = np.array(grid.edges)
     assert grid.t_max >= longest
     assert (cells.begin[:, 0] == 0).all() and (cells.end[:, -1] == grid.t_max).all()
@@ -58,6 +64,21 @@ def test_month_ends_are_cuts_also_from_the_middle_of_a_day() -> None:
         assert set(cells.calendar["last_month_of_quarter"][0]) == {0.0, 1.0}
 
 
+def test_periods_of_weeks_are_cuts_and_their_quarters_end_with_them() -> None:
+    first = day("2024-01-29T00:00:00")
+    months = first + 7.0 * np.cumsum([0, 4, 4, 5, 4, 4, 5, 4, 4, 5])
+    marks = np.r_[first - 28.0, months], np.r_[first - 91.0, months[::3]]
+    start = first + 3.25
+    cells = HazardGrid((0.0, 1.0, 50.0, 100.0)).cells(np.array([start]), marks)
+    real = cells.end[0] > cells.begin[0]
+    ends = (cells.end[0][real] + start).tolist()
+    assert ends == sorted([start + 1, start + 50, start + 100, *months[1:4]])
+    last = cells.calendar["last_month_of_quarter"][0][real]
+    assert last.tolist() == [0, 0, 0, 0, 1, 0]
+    left = cells.calendar["days_to_quarter_end"][0][real]
+    assert left[-1] == months[6] - (start + 100 + months[3]) / 2 and (left > 0).all()
+
+
 def test_a_midnight_that_misses_by_rounding_leaves_no_crumbs() -> None:
     exact = day("2024-01-25T00:00:00")
     near = GRID.cells(np.array([exact - 3.6e-12, exact, exact + 3.6e-12]))
@@ -73,7 +94,7 @@ def test_the_calendar_tells_weekends_quarters_and_seasons() -> None:
     real = cells.end[0] > cells.begin[0]  # the cut falls on an edge: an interval of no length
 
     def first_days(name: str, first_month: int = 1) -> list[float]:
-        calendar = GRID.cells(np.array([friday]), first_month).calendar
+        calendar = GRID.cells(np.array([friday]), from_month(first_month)).calendar
         return [float(v) for v in calendar[name][0][real][:4]]
 
     assert first_days("weekday_share") == [1, 0, 0, 1]

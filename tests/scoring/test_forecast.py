@@ -14,7 +14,15 @@ from data.history import History, HistoryError
 from data.pipeline import FiscalCalendar, Period
 from models.shocks import ShockModel
 from scoring.bundles import DealBundle
-from scoring.forecast import Cell, Forecast, ForecastError, forecast, group_of, simulate
+from scoring.forecast import (
+    Cell,
+    Forecast,
+    ForecastError,
+    Simulation,
+    forecast,
+    group_of,
+    simulate,
+)
 from scoring.scores import won_within
 from tests import worlds
 from tests.small_crm import after, change, deal, history, moment, move
@@ -84,6 +92,23 @@ def test_periods_begin_at_midnight_of_the_organisation() -> None:
     )
     berlin = bundle_of(crm, calendar=FiscalCalendar(zone="Europe/Berlin"))
     assert won(cells(crm, bundle=berlin)) == 100.0  # one in the morning on the first of May there
+
+
+def test_weeks_and_months_of_a_year_of_weeks_add_up_to_its_quarter() -> None:
+    retail = FiscalCalendar(2, "America/New_York", "4-5-4", "sunday")
+    at = worlds.cut_time()
+    made = fit_deals(worlds.company(), worlds.cut(), Recipe(retail, landmarks=800))
+    bundle = DealBundle.from_state(made.to_state())
+    assert bundle.calendar == retail
+    [quarter] = retail.periods("quarter", at, 1)
+    drawn = simulate(worlds.company(), bundle, at, [quarter], draws=200)
+    whole = (drawn.won + drawn.open.value)[:, 0, 0]
+    for kind in ("month", "week"):
+        parts = retail.periods_between(kind, quarter.start, quarter.end)
+        assert len(parts) == (3 if kind == "month" else 13)
+        drawn = simulate(worlds.company(), bundle, at, parts, draws=200)
+        total = (drawn.won + drawn.open.value)[:, 0]
+        np.testing.assert_allclose(total.sum(axis=1), whole, rtol=1e-9)
 
 
 def test_periods_that_are_over_are_refused() -> None:
@@ -256,6 +281,76 @@ def test_open_deals_convert_at_the_latest_rate_and_won_ones_at_that_of_their_day
     assert drawn.won.sum() == pytest.approx(80.0)
     assert drawn.open_deals.amount.tolist() == pytest.approx([90.0])
     assert forecast(crm, bundle_of(crm), moment(NOW), periods, draws=5).currency == "EUR"
+
+
+def test_recurring_amounts_and_deals_are_measures_of_their_own() -> None:
+    crm = history(
+        "EUR",
+        deal=[
+            deal("w", "2024-03-01T08:00Z", "2024-05-03T10:00Z", amount=900.0, currency="USD",
+                 recurring_amount=300.0),
+            deal("v", "2024-03-01T08:00Z", "2024-05-04T10:00Z", amount=50.0),
+            deal("o", "2024-03-01T08:00Z", amount=200.0, currency="USD", recurring_amount=100.0),
+            deal("p", "2024-03-01T08:00Z", amount=80.0),
+        ],
+        exchange_rate=rates(("2024-01-01", 0.5), ("2024-05-10", 0.9)),
+        target=[
+            {"scope": "all", "scope_id": "all", "period_start": "2024-05-01",
+             "period_end": "2024-06-01", "amount": 2.0, "kind": "deals"},
+        ],
+    )  # fmt: skip
+    bundle = bundle_of(crm)
+    periods = CALENDAR.periods("month", moment(NOW), 1)
+
+    def drawn(measure: str) -> Simulation:
+        return simulate(crm, bundle, moment(NOW), periods, draws=400, measure=measure)
+
+    money, yearly, count = (drawn(m) for m in ("amount", "recurring", "count"))
+    # Won: at the rate of the day it closed. Open: at the latest rate.
+    assert [float(d.won.sum()) for d in (money, yearly, count)] == [500.0, 150.0, 2.0]
+    np.testing.assert_array_equal(count.open.value, money.open.wins)
+    np.testing.assert_array_equal(count.new.value, money.new.wins)
+    assert yearly.typical[0] / money.typical[0] == pytest.approx(0.5) and yearly.typical[1] == 0
+    np.testing.assert_array_equal(yearly.open.wins, money.open.wins)
+    assert set(np.unique(yearly.new.value.round(6))) <= {150.0 * k for k in range(9)}
+    (cell,) = cells(crm, bundle=bundle, horizon=1, measure="count")
+    assert cell.target == 2.0 and cell.probability_of_target == 1.0
+    assert cell.coverage[0]["measured"] is None
+    (cell,) = cells(crm, bundle=bundle, horizon=1)
+    assert cell.target is None
+    warned = forecast(crm, bundle, moment(NOW), periods, draws=5, measure="recurring").warnings
+    assert any("1 of 2 open deals carry no recurring amount" in w for w in warned)
+    with pytest.raises(ForecastError, match="measure is 'profit'; allowed: amount, recurring"):
+        simulate(crm, bundle, moment(NOW), periods, measure="profit")
+
+
+@pytest.mark.parametrize("measure", ["amount", "recurring", "count"])
+def test_a_reopened_win_takes_back_what_it_brought(measure: str) -> None:
+    crm = history(
+        "EUR",
+        deal=[deal("d", "2024-03-01T08:00Z", amount=100.0, recurring_amount=40.0, currency="USD")],
+        field_change=[
+            change("d", "2024-05-03T00:00Z", "outcome", "open", "won"),
+            change("d", "2024-05-12T00:00Z", "outcome", "won", "open"),
+        ],
+        exchange_rate=rates(("2024-01-01", 0.5), ("2024-05-10", 0.9)),
+    )
+    _, at, _, value = crm.won_events(measure)
+    assert value.tolist() == {"amount": [50.0, -50.0], "recurring": [20.0, -20.0],
+                              "count": [1.0, -1.0]}[measure]  # fmt: skip
+    assert at[0] < at[1]
+
+
+def test_a_rate_holds_from_its_day_on() -> None:
+    def won_at(closed: str) -> float:
+        row = deal("d", "2024-03-01T08:00Z", closed, closed_amount=100.0, currency="USD")
+        crm = history(
+            "EUR", deal=[row], exchange_rate=rates(("2024-01-01", 0.5), ("2024-05-02", 1))
+        )
+        return float(crm.wins[3].sum())
+
+    assert won_at("2024-05-01T23:59:59Z") == 50.0
+    assert won_at("2024-05-02T00:00:00Z") == 100.0
 
 
 def test_a_missing_rate_is_an_error_that_names_the_deal() -> None:

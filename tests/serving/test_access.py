@@ -26,6 +26,8 @@ CALLS: dict[tuple[str, str], str] = {
         )
     },
     ("GET", "/v1/forecast"): "forecast",
+    ("GET", "/v1/forecast/history"): "forecast",
+    ("GET", "/v1/forecast/renewals"): "forecast",
     ("GET", "/v1/pipeline/changes"): "forecast",
     ("GET", "/v1/pipeline/metrics"): "forecast",
     ("GET", "/v1/pipeline/stages"): "forecast",

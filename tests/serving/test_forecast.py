@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.schemas import ForecastOut
+from serving.app import create_app
+from serving.schemas import ForecastOut, RenewalsOut
 from tests.serving.conftest import House
 
 
@@ -118,11 +120,14 @@ def test_what_happened_later_does_not_show_in_a_past_forecast(client: TestClient
     assert _forecast(client, as_of="2025-10-15T00:00:00Z") == before
 
 
-def test_forecasts_are_kept_as_issued(house: House, client: TestClient) -> None:
-    found = _forecast(client, period="month", by="team")
-    (kept,) = house.store.forecasts_issued()
-    assert kept.answer == found
-    assert (kept.period, kept.by, kept.model_version) == ("month", "team", "2")
+def test_deals_and_recurring_amounts_can_be_asked_for(client: TestClient) -> None:
+    money, deals = (_forecast(client, period="month", measure=m) for m in ("amount", "count"))
+    assert (money["measure"], deals["measure"]) == ("amount", "count")
+    assert 0 < deals["periods"][1]["mean"] < money["periods"][1]["mean"] / 100
+    assert client.get("/v1/forecast", params={"measure": "profit"}).status_code == 422
+    kept = client.get("/v1/forecast/history", params={"measure": "count"}).json()
+    assert {i["measure"] for i in kept["items"]} == {"count"}
+    assert kept["total"] == len(deals["periods"])
 
 
 def test_a_store_of_several_currencies_needs_a_base(client: TestClient) -> None:
@@ -131,3 +136,24 @@ def test_a_store_of_several_currencies_needs_a_base(client: TestClient) -> None:
     answer = client.get("/v1/forecast")
     assert answer.status_code == 409
     assert "DEALCAST_CURRENCY" in answer.json()["detail"]
+
+
+def test_renewals_need_a_pipeline_that_is_declared(house: House, client: TestClient) -> None:
+    answer = client.get("/v1/forecast/renewals")
+    assert answer.status_code == 422
+    assert "DEALCAST_RENEWAL_PIPELINES" in answer.json()["detail"]
+    settings = replace(house.settings, renewal_pipelines=" renewals , other")
+    assert settings.renewals == ("renewals", "other")
+    app = create_app(settings, live=house.live, clock=house.clock)
+    headers = {"X-API-Key": house.key("forecast")}
+    with TestClient(app, headers=headers) as told:
+        answer = told.get("/v1/forecast/renewals", params={"period": "month", "horizon": 2})
+        assert answer.status_code == 200, answer.text
+        RenewalsOut.model_validate(answer.json(), strict=True)
+        found = answer.json()
+        kept = told.get("/v1/forecast/history", params={"group": "renewals"}).json()
+    assert [(i["period"], i["pipeline"]) for i in found["items"]] == [
+        ("2026-02", "renewals"), ("2026-03", "renewals"),
+    ]  # fmt: skip
+    assert any("other renewal pipelines" in w for w in found["warnings"])
+    assert [i["mean"] for i in kept["items"]] == [i["renewed"]["mean"] for i in found["items"]]

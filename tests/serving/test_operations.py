@@ -127,7 +127,7 @@ def test_every_path_that_was_promised_is_there(house: House) -> None:
         ("/v1/leads", "get"),
         ("/v1/deals", "get"),
         ("/v1/forecast", "get"),
-        ("/v1/models", "get"),
+        ("/v1/forecast/history", "get"),
         ("/v1/models/{name}/promote", "post"),
         ("/v1/models/{name}/rollback", "post"),
         ("/healthz", "get"),

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from data.history import History
-from data.store import Store
+from data.store import Store, StoreError
 from dealcast.cli import app
 
 
@@ -95,6 +95,42 @@ def test_scores_and_points(run: Any, shop: Path, tmp_path: Path) -> None:
         assert 0 <= seven <= thirty <= ever <= 1
     points.write_text(f"id,as_of,horizon\nnobody,{day},7\n", encoding="utf-8")
     assert "nobody" in run("score", "deals", "--points", str(points), code=2)
+
+
+def test_numbers_given_out_are_kept_and_shown_again(run: Any) -> None:
+    said = json.loads(run("forecast", "--period", "week", "--horizon", "2", "--json"))
+    for _ in range(2):
+        found = json.loads(run("forecast", "--history", "--period", "week", "--json"))
+        (first, second) = found["items"]
+        assert first["mean"] == said["periods"][0]["mean"] and first["outcome"] is None
+        assert second["quantiles"] == said["periods"][1]["quantiles"]
+    assert "not yet known" in run("forecast", "--history", "--group", "all", "--limit", "1")
+    assert "period is 'year'" in run("forecast", "--history", "--period", "year", code=2)
+    deals = json.loads(run("score", "deals", "--json"))
+    kept = json.loads(run("score", "deals", "--history", "--json"))
+    assert kept["issued"] >= len(deals)
+    assert sum(r["pending"] for r in kept["by_days"] if r["days"] == 7) >= len(deals)
+    assert "scores of leads as issued" in run("score", "leads", "--history")
+
+
+def test_renewals_and_other_measures(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "DEALCAST_RENEWAL_PIPELINES" in run("forecast", "--renewals", code=2)
+    monkeypatch.setenv("DEALCAST_RENEWAL_PIPELINES", "renewals")
+    (first, *_) = json.loads(run("forecast", "--renewals", "--json"))["items"]
+    assert first["pipeline"] == "renewals" and first["up_for_renewal"] > 0
+    assert "gross" in run("forecast", "--renewals")
+    assert "Deals won, as of" in run("forecast", "--measure", "count")
+    assert "allowed: amount" in run("forecast", "--measure", "profit", code=2)
+
+
+def test_a_forecast_comes_though_it_cannot_be_kept(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(Store, "issue", refuse)
+    assert json.loads(run("forecast", "--json"))["periods"]
 
 
 def test_a_backtest_writes_its_page_and_refuses_an_unfinished_window(

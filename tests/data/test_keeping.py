@@ -3,30 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from data.store import Store, StoreError
-from data.store.issued import ApiKey, IssuedForecast, IssuedScore
-from tests.data.stored_rows import T1, T2, T3, score
-
-
-def test_scores_are_kept_as_issued(store: Store) -> None:
-    issued = [score("D1", T2), score("D2"), score("D1", T1)]
-    store.issue_scores(issued)
-    store.issue_scores([])
-    assert store.scores_issued("deal", "D1") == [issued[0], issued[2]]
-    assert store.scores_issued("deal") == issued
-    assert store.scores_issued("lead") == []
-    with pytest.raises(StoreError, match="plain JSON"):
-        store.issue_score(IssuedScore("deal", "D1", T1, T1, "m", "1", {"x": 1j}))
-
-
-def test_forecasts_are_kept_as_issued(store: Store) -> None:
-    issued = [
-        IssuedForecast(T2, T3, "week", None, "7", {"mean": 1.5}),
-        IssuedForecast(T1, T3, "month", "owner", "7", {"mean": [1, 2]}),
-    ]
-    for forecast in issued:
-        store.issue_forecast(forecast)
-    assert store.forecasts_issued() == issued
+from data.store import ApiKey, Store, StoreError
+from tests.data.stored_rows import T1, T2, T3
 
 
 def test_keys_live_and_are_revoked_once(store: Store) -> None:
