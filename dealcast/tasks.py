@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,13 +20,9 @@ from scoring.points import points_of, probabilities
 from scoring.scores import score_deals, score_leads
 from serving.answers import deal_answer, forecast_answer, lead_answer, time_text
 from serving.desk import HORIZONS
-from training.backtest import Issued, backtest
 
 __all__ = [
-    "BacktestPlan",
-    "backtest_rows",
     "forecast_rows",
-    "read_origins",
     "score_open",
     "score_points",
     "write_rows",
@@ -183,41 +178,6 @@ def forecast_rows(
     found = forecast(doors.history, bundle, as_of, periods, by, levels=levels)
     through = bundle.manifest.trained_through
     return forecast_answer(found, doors.calendar) | {"hindsight": through > time_text(as_of)}
-
-
-@dataclass(frozen=True)
-class BacktestPlan:
-    """Origins and horizons of a replay."""
-
-    origins: list[np.datetime64]
-    horizons: list[float]
-    by: str | None
-    refit_days: float
-    jobs: int
-
-
-def backtest_rows(
-    doors: Doors, plan: BacktestPlan, progress: Callable[[Any, int], Any]
-) -> list[Issued]:
-    """Forecasts as they would have been issued, and what happened."""
-    return backtest(
-        doors.history,
-        plan.origins,
-        plan.horizons,
-        doors.recipe(),
-        by=plan.by,
-        refit_days=plan.refit_days,
-        jobs=plan.jobs,
-        progress=progress,
-    )
-
-
-def read_origins(doors: Doors, file: Path) -> list[np.datetime64]:
-    """Moments of a text file, one a line; a header line "origin" is skipped."""
-    if not file.exists():
-        raise UsageError(f"there is no file {file}")
-    lines = [line.strip().strip('"') for line in file.read_text(encoding="utf-8").splitlines()]
-    return [doors.moment(line.split(",")[0]) for line in lines if line and line != "origin"]
 
 
 def write_rows(rows: Sequence[dict[str, Any]], file: Path, form: str | None) -> None:

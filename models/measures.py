@@ -374,7 +374,7 @@ def pit_sample(draws: npt.ArrayLike, observed: npt.ArrayLike) -> FloatArray:
     observed : array_like of shape (...)
     """
     x, y = np.asarray(draws, dtype=np.float64), np.asarray(observed, dtype=np.float64)[..., None]
-    return np.asarray(((x < y) + (x <= y)).mean(axis=-1) / 2, dtype=np.float64)
+    return np.asarray(((x < y).mean(axis=-1) + (x <= y).mean(axis=-1)) / 2, dtype=np.float64)
 
 
 def pinball(quantile: npt.ArrayLike, observed: npt.ArrayLike, level: npt.ArrayLike) -> FloatArray:

@@ -24,10 +24,10 @@ from scoring.forecast import UNASSIGNED, WHOLE, Simulation, group_of, simulate
 from training.fitting import Recipe, TrainingError, fit_deals
 from training.kept import Kept
 from training.replayed import LEVELS, SERVED, Issued
-from training.rivals import RIVALS, Outlook
+from training.rivals import POINTS, RIVALS, Outlook
 from training.windows import Window, calendar_windows, day_windows
 
-__all__ = ["EACH", "LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "coverage_of",
+__all__ = ["EACH", "LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "beside", "coverage_of",
            "selected", "summary"]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float64]
@@ -239,7 +239,10 @@ def _origin(
             ours = total[:, members][:, :, cells].sum(axis=(1, 2))
             issued.append(Issued.of(ours, happened, parts, method=SERVED, **where))
             for method, values in outlook.forecasts(window, place).items():
-                issued.append(Issued.of(values, happened, {}, method=method, **where))
+                ranged = method not in POINTS or bool(np.ptp(values) > 0)
+                issued.append(
+                    Issued.of(values, happened, {}, method=method, ranged=ranged, **where)
+                )
     return issued
 
 
@@ -297,8 +300,10 @@ def summary(issued: Sequence[Issued], group: str = WHOLE) -> list[dict[str, Any]
     Returns
     -------
     list of dict
-        method, window, horizon (mean days to its end), n, mean_actual, the measures of
-        `measured`, and coverage by level. Shares are of the mean (or sum of) actual.
+        method, window, horizon (mean days to its end), n, mean_actual; as shares of the mean
+        actual: crps, pinball (mean over the quantiles), bias (mean forecast less actual) and
+        wape (of the mean forecasts); of the `ranged` forecasts that have ranges: width (of the
+        80 % range, as a share of the mean forecast) and coverage by level, None without any.
     """
     rows = selected(issued, group)
     horizons: dict[str | None, float | None] = {
@@ -317,11 +322,13 @@ def summary(issued: Sequence[Issued], group: str = WHOLE) -> list[dict[str, Any]
 
 
 def _measured(part: Sequence[Issued]) -> dict[str, Any]:
-    """crps, pinball (mean over the quantiles), bias, wape, width of the 80 % range, coverage."""
+    """The measures of `summary`; those of ranges from the forecasts that have one."""
     actual = np.array([i.actual for i in part])
     mean = np.array([i.mean for i in part])
     scale = abs(actual.mean()) or 1.0
-    low, high = (np.array([i.quantiles[q] for i in part]) for q in ("0.1", "0.9"))
+    ranged = [i for i in part if i.ranged]
+    width = [i.quantiles["0.9"] - i.quantiles["0.1"] for i in ranged]
+    middle = abs(float(np.mean([i.mean for i in ranged]))) if ranged else 0.0
     return {
         "n": len(part),
         "mean_actual": float(actual.mean()),
@@ -329,13 +336,33 @@ def _measured(part: Sequence[Issued]) -> dict[str, Any]:
         "pinball": float(np.mean([i.pinball for i in part]) / scale),
         "bias": float((mean.mean() - actual.mean()) / scale),
         "wape": measures.wape(mean, actual),
-        "width": float((high - low).mean() / (abs(mean.mean()) or 1.0)),
-        "coverage": {f"{level:g}": _covered(part, level) for level in LEVELS},
+        "ranged": len(ranged),
+        "width": float(np.mean(width)) / (middle or 1.0) if ranged else None,
+        "coverage": {f"{v:g}": _covered(ranged, v) for v in LEVELS} if ranged else None,
     }
 
 
 def _covered(part: Sequence[Issued], level: float) -> float:
     return float(np.mean([i.holds(level) for i in part]))
+
+
+def beside(issued: Sequence[Issued], method: str) -> tuple[float, float] | None:
+    """CRPS / mean actual of the served forecast and of a method, where both forecast the whole.
+
+    None where they never did.
+    """
+    whole = selected(issued)
+    theirs = {(i.origin, i.window): i for i in whole if i.method == method}
+    pairs = [
+        (i, theirs[i.origin, i.window])
+        for i in whole
+        if i.method == SERVED and (i.origin, i.window) in theirs
+    ]
+    if not pairs:
+        return None
+    scale = abs(float(np.mean([i.actual for i, _ in pairs]))) or 1.0
+    ours, other = np.mean([[i.crps, j.crps] for i, j in pairs], axis=0) / scale
+    return float(ours), float(other)
 
 
 def coverage_of(issued: Sequence[Issued]) -> list[dict[str, Any]]:

@@ -42,6 +42,8 @@ class Issued:
     pit : float
         Share of the forecast's draws below what happened, ties by half: over many forecasts as
         often small as large, if the distribution is right.
+    ranged : bool
+        Whether the method gave a distribution, not only a number.
     """
 
     origin: np.datetime64
@@ -56,12 +58,13 @@ class Issued:
     window: str
     period: str = ""
     pit: float = float("nan")
+    ranged: bool = True
 
     @classmethod
     def of(
         cls, values: FloatArray, actual: float, components: Mapping[str, float], **where: Any
     ) -> Issued:
-        """Sum draws up; `where` gives origin, horizon, group, method, window and period."""
+        """Sum draws up; `where` gives all other fields."""
         found = np.quantile(values, QUANTILES)
         return cls(
             mean=float(values.mean()),

@@ -41,11 +41,13 @@ NEEDS = {
     "CRM's own": "open deals whose `probability` was known then",
     "conversion": "past windows that began with at least half of the pipeline of now",
     "growth": "a calendar period in progress with something won, and past ones likewise",
-    "seasonal naive": "the same window a quarter earlier, and two past windows with theirs",
+    "past mean": "one past window of the same length",
+    "seasonal naive": "the same window a quarter earlier",
     "exponential smoothing": f"{LEAST_STEPS} weeks since the first win",
     "commit": "a commit for exactly this period and group, given by then",
 }
-POINTS = ("commit",)  # numbers without a range
+# These may know a number and nothing of its range: their draws are then all alike.
+POINTS = ("seasonal naive", "commit")
 _HALF = 0.5  # a pipeline that was still filling up says nothing of a full one
 _LEAST_TO_DATE = 0.02  # share of a period's total, to read its growth off
 
@@ -108,9 +110,10 @@ class Outlook:
 
     def _won(self, start: np.datetime64, end: np.datetime64, place: int | None) -> float:
         at, value, group = self._wins
-        lo, hi = np.searchsorted(at, [_micros(start), _micros(end)])
-        inside = slice(lo, hi) if place is None else lo + np.flatnonzero(group[lo:hi] == place)
-        return float(value[inside].sum())
+        inside = slice(*np.searchsorted(at, [_micros(start), _micros(end)]))
+        if place is None:
+            return float(value[inside].sum())
+        return float(value[inside][group[inside] == place].sum())
 
     def _to_date(self, stretch: Stretch, place: int | None) -> float:
         return self._won(stretch.start, max(stretch.mark, stretch.start), place)
@@ -184,7 +187,9 @@ class Outlook:
         total = baseline.growth_ratio(np.array(ratios), to_date, self.draws, self.rng)
         return total - to_date
 
-    def _past_mean(self, window: Window, place: int | None) -> FloatArray:
+    def _past_mean(self, window: Window, place: int | None) -> FloatArray | None:
+        if not window.past:
+            return None
         past = np.array([self._rest(s, place) for s in window.past])
         return baseline.past_mean(past, self.draws, self.rng)
 
@@ -194,6 +199,8 @@ class Outlook:
             return None
         off = [self._rest(a, place) - self._rest(b, place) for a, b in season.pairs]
         earlier = self._rest(season.earlier, place)
+        if not off:
+            return baseline.point(earlier, self.draws)
         return baseline.seasonal_naive(earlier, np.array(off), self.draws, self.rng)
 
     def _smoothed(self, window: Window, place: int | None) -> FloatArray | None:
@@ -222,7 +229,7 @@ class Outlook:
             known = max(now - _micros(self.first), 0) // week
             ago = (now - at[mine]) // week
             recent = ago < known
-            totals = np.bincount(ago[recent], value[mine][recent], known)
+            totals = np.bincount(ago[recent], value[mine][recent], known).astype(np.float64)
             self._models[place] = fit_series(totals[::-1])
         return self._models[place]
 

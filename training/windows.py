@@ -18,7 +18,7 @@ __all__ = ["Season", "Stretch", "Window", "WindowError", "calendar_windows", "da
 
 _DAY = np.timedelta64(1, "D")
 _PAST = 8  # past stretches that the naive methods look at
-_LEAST_PAIRS = 2  # that a seasonal difference is judged by
+_LEAST_PAIRS = 2  # that the size of seasonal differences is read off
 _LEAST_STEP = 7  # days between past stretches
 # Steps after which a rhythm repeats, the longer first: days (whole weeks, so that weekdays keep
 # their place), or periods.
@@ -66,7 +66,8 @@ class Season:
         "year" or "quarter": the longest that was seen often enough.
     earlier : Stretch
     pairs : tuple of (Stretch, Stretch)
-        Past stretches with those a season before them, newest first.
+        Past stretches with those a season before them, newest first; empty where there are too
+        few to tell how much seasons differ.
     """
 
     name: str
@@ -189,6 +190,7 @@ def _earlier(
     """
     steps = [newest + i * apart for i in range(_PAST)]
     past = tuple(s for n in steps if (s := back(n)) is not None)
+    found: list[Season] = []
     for name, season in seasons:
         lag = season * -(-newest // season)  # over by the origin
         earlier = back(lag)
@@ -197,6 +199,7 @@ def _earlier(
             for n in steps
             if (late := back(n)) is not None and (early := back(n + lag)) is not None
         )
-        if earlier is not None and len(pairs) >= _LEAST_PAIRS:
-            return past, Season(name, earlier, pairs)
-    return past, None
+        if earlier is not None:
+            found.append(Season(name, earlier, pairs if len(pairs) >= _LEAST_PAIRS else ()))
+    judged = [season for season in found if season.pairs]
+    return past, next(iter(judged + found), None)
