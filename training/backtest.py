@@ -27,8 +27,8 @@ from training.replayed import LEVELS, SERVED, Issued
 from training.rivals import POINTS, RIVALS, Outlook
 from training.windows import Window, calendar_windows, day_windows
 
-__all__ = ["EACH", "LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "beside", "coverage_of",
-           "selected", "summary"]  # fmt: skip
+__all__ = ["EACH", "LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "beside",
+           "coverage_of", "selected", "summary"]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -180,7 +180,7 @@ def fan_chart(issued: Sequence[Issued], currency: str = "") -> FanChart:
 
 def pit_chart(counts: Sequence[int], name: str) -> Histogram:
     """Place how many forecasts saw what happened in each part of their distribution."""
-    frame = Frame(300, 178, 34, 292, 12, 142)
+    frame = Frame(300, 178, 34, 284, 12, 142)
     total, n = sum(counts), len(counts)
     grid = nice_ticks(0.0, max(max(counts), 1), 4)
     grid = [g for g in grid if g == round(g)]

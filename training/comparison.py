@@ -116,13 +116,16 @@ def _bounds(interval: Interval) -> dict[str, float]:
 
 def _against(
     part: Sequence[Issued], served: dict[tuple[Any, ...], Issued], repeats: int, seed: int
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     """The served CRPS over this method's, less one, on the forecasts that both made."""
-    drawn = _Resampled(part, repeats, seed)
+    both = [i for i in part if _key(i) in served]
+    if not both:
+        return None
+    drawn = _Resampled(both, repeats, seed)
     ours = drawn.by_origin(lambda i: served[_key(i)].crps)
     ratio = ratio_interval(ours, drawn.by_origin(lambda i: i.crps), drawn.weights)
     value, low, high = (float(v) - 1.0 for v in ratio)
-    return {"value": value, "low": low, "high": high, "n": len(part)}
+    return {"value": value, "low": low, "high": high, "n": len(both)}
 
 
 def _key(i: Issued) -> tuple[Any, ...]:

@@ -38,7 +38,7 @@ RIVALS = {
     "commit": "the newest number that a person committed to for exactly this period",
 }
 NEEDS = {
-    "CRM's own": "open deals whose `probability` was known then",
+    "CRM's own": "open deals whose probability in the CRM was known then",
     "conversion": "past windows that began with at least half of the pipeline of now",
     "growth": "a calendar period in progress with something won, and past ones likewise",
     "past mean": "one past window of the same length",
@@ -129,12 +129,11 @@ class Outlook:
     def _pipeline(self, at: np.datetime64, place: int | None) -> float:
         if at not in self._pipelines:
             then = self.history.as_of("deal", at)
-            self._pipelines[at] = np.bincount(
-                self._places(group_of(then, self.by)), np.nan_to_num(then.amount),
-                len(self.drawn.groups) + 1,
-            )  # fmt: skip
-        sums = self._pipelines[at]
-        return float(sums.sum() if place is None else sums[place])
+            places, amount = self._places(group_of(then, self.by)), np.nan_to_num(then.amount)
+            sums = np.bincount(places, amount, len(self.drawn.groups) + 1)
+            self._pipelines[at] = sums.astype(np.float64)
+        found = self._pipelines[at]
+        return float(found.sum() if place is None else found[place])
 
     @cached_property
     def _open_places(self) -> IntArray:
