@@ -18,9 +18,11 @@ __all__ = ["Interval", "block_weights", "ratio_interval", "share_interval"]
 
 FloatArray = npt.NDArray[np.float64]
 
+_TINY = 1e-12  # what rounding leaves of no variance
+
 
 class Interval(NamedTuple):
-    """A figure with its 95 % interval; NaN where one origin alone tells nothing of it."""
+    """A figure with its 95 % interval; NaN where fewer than two blocks tell nothing of it."""
 
     value: float
     low: float
@@ -47,10 +49,14 @@ def block_weights(n: int, block: int, repeats: int, rng: np.random.Generator) ->
     return weights
 
 
-def ratio_interval(top: FloatArray, bottom: FloatArray, weights: FloatArray) -> Interval:
+def ratio_interval(
+    top: FloatArray, bottom: FloatArray, weights: FloatArray, block: int
+) -> Interval:
     """Sum of `top` over the sum of `bottom`, both by origin (n,), and its interval.
 
-    NaN where nothing is below the line; resamples in which that happens are left out.
+    NaN where nothing is below the line; resamples in which that happens are left out. A single
+    block is drawn whole every time, which would look like certainty: without two there is no
+    interval.
     """
     below = float(bottom.sum())
     if below == 0:
@@ -58,7 +64,7 @@ def ratio_interval(top: FloatArray, bottom: FloatArray, weights: FloatArray) -> 
     value = float(top.sum()) / below
     under = weights @ bottom
     found = (weights @ top)[under != 0] / under[under != 0]
-    if len(top) < 2 or len(found) == 0:
+    if len(top) < 2 * block or len(found) == 0:
         return Interval(value, np.nan, np.nan)
     low, high = np.quantile(found, (0.025, 0.975))
     return Interval(value, float(low), float(high))
@@ -81,6 +87,7 @@ def share_interval(
     least = min(max(float(np.count_nonzero(count)) / max(block, 1), 1.0), n)
     drawn = weights @ count
     variance = float(np.var((weights @ hits)[drawn > 0] / drawn[drawn > 0]))
-    worth = share * (1 - share) / variance if variance > 0 else least
+    varies = len(count) >= 2 * block and variance > _TINY
+    worth = share * (1 - share) / variance if varies else least
     worth = min(max(worth, least), n)
     return Interval(share, *wilson_interval(share * worth, worth))

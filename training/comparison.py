@@ -35,7 +35,8 @@ def compare(
     -------
     list of dict
         Besides what `summary` gives: `blocks` (about how many independent stretches of time the
-        figures rest on), `interval` (of crps, bias, wape and coverage: low and high), `against`
+        figures rest on), `interval` (of crps, bias, wape and coverage: low and high, NaN but for
+        coverage where there are not two blocks), `against`
         (by which share the served CRPS is above this method's on the forecasts that both made:
         value, low, high, n; below 0 the served one is better; None for the served) and `pit`
         (its histogram). Numbers without a range have no coverage and count in no histogram.
@@ -97,7 +98,8 @@ def _intervals(drawn: _Resampled) -> dict[str, Any]:
         "wape": (drawn.by_origin(lambda i: abs(i.mean - i.actual)), size),
     }
     found: dict[str, Any] = {
-        name: _bounds(ratio_interval(*parts, drawn.weights)) for name, parts in tops.items()
+        name: _bounds(ratio_interval(*parts, drawn.weights, drawn.block))
+        for name, parts in tops.items()
     }
     ranged = drawn.by_origin(lambda i: float(i.ranged))
     held = {f"{level:g}": _bounds(_held(drawn, ranged, level)) for level in LEVELS}
@@ -123,7 +125,9 @@ def _against(
         return None
     drawn = _Resampled(both, repeats, seed)
     ours = drawn.by_origin(lambda i: served[_key(i)].crps)
-    ratio = ratio_interval(ours, drawn.by_origin(lambda i: i.crps), drawn.weights)
+    ratio = ratio_interval(
+        ours, drawn.by_origin(lambda i: i.crps), drawn.weights, drawn.block
+    )  # fmt: skip
     value, low, high = (float(v) - 1.0 for v in ratio)
     return {"value": value, "low": low, "high": high, "n": len(both)}
 

@@ -160,7 +160,7 @@ def _against(row: Mapping[str, Any]) -> dict[str, Any] | None:
     found = row["against"]
     if found is None or not np.isfinite(found["value"]):
         return None
-    words = "no difference shown" if np.isfinite(found["low"]) else "one date only"
+    words = "no difference shown" if np.isfinite(found["low"]) else "too few dates"
     if found["high"] < 0:
         words = "smaller"
     elif found["low"] > 0:
@@ -254,9 +254,7 @@ def _in_short(blocks: Sequence[Block]) -> list[str]:
         best = others[0]
         said.append(
             f"Beside {best['method']}, the best of the others, its error is "
-            f"{_change_words(best['against']['value'])} "
-            f"(95\u00a0% interval {_change(best['against']['low'])} to "
-            f"{_change(best['against']['high'])})."
+            f"{_change_words(best['against']['value'])} ({_between(best['against'])})."
         )
     held: Held = ours["held"][1]
     said.append(
@@ -270,6 +268,12 @@ def _in_short(blocks: Sequence[Block]) -> list[str]:
 
 def _change(share: float) -> str:
     return wording.percent(share, 2, sign=True)
+
+
+def _between(found: Mapping[str, float]) -> str:
+    if not np.isfinite(found["low"]):
+        return "of too few dates for an interval"
+    return f"95\u00a0% interval {_change(found['low'])} to {_change(found['high'])}"
 
 
 def _change_words(share: float) -> str:

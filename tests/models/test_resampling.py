@@ -36,15 +36,25 @@ def test_neighbours_are_drawn_together() -> None:
 
 def test_a_ratio_of_sums_is_inside_its_interval() -> None:
     top, bottom = np.array([1.0, 2.0, 3.0, 2.0]), np.array([2.0, 4.0, 5.0, 5.0])
-    found = ratio_interval(top, bottom, block_weights(4, 1, 5000, rng()))
+    found = ratio_interval(top, bottom, block_weights(4, 1, 5000, rng()), 1)
     assert found.value == 0.5 and found.low < 0.5 < found.high
     assert found.high <= 0.6 and found.low >= 0.4
 
 
-def test_one_origin_tells_no_interval() -> None:
-    one = ratio_interval(np.ones(1), np.full(1, 4.0), block_weights(1, 1, 10, rng()))
-    assert one.value == 0.25 and np.isnan(one.low) and np.isnan(one.high)
-    assert np.isnan(ratio_interval(np.ones(2), np.zeros(2), block_weights(2, 1, 10, rng())).value)
+def test_fewer_than_two_blocks_tell_no_interval() -> None:
+    for n, block in ((1, 1), (5, 5), (5, 3)):
+        found = ratio_interval(
+            np.arange(n) + 1.0, np.full(n, 4.0), block_weights(n, block, 10, rng()), block
+        )
+        assert found.value == (n + 1) / 8 and np.isnan(found.low) and np.isnan(found.high)
+    nothing = ratio_interval(np.ones(2), np.zeros(2), block_weights(2, 1, 10, rng()), 1)
+    assert np.isnan(nothing.value)
+
+
+def test_one_block_tells_of_a_share_as_much_as_one_forecast() -> None:
+    hits, n = np.array([1.0, 0.0, 1.0, 0.0, 0.0, 1.0]), 6
+    found = share_interval(hits, np.ones(n), block_weights(n, n, 500, rng()), n)
+    assert found == (0.5, *wilson_interval(0.5, 1))
 
 
 def test_blocks_as_long_as_the_overlap_hold_what_single_origins_do_not() -> None:
@@ -54,7 +64,7 @@ def test_blocks_as_long_as_the_overlap_hold_what_single_origins_do_not() -> None
         series = 10 + moving_sums(n, length, seed)
         for block in held:
             weights = block_weights(n, block, 300, np.random.default_rng(seed))
-            found = ratio_interval(series, np.ones(n), weights)
+            found = ratio_interval(series, np.ones(n), weights, block)
             held[block] += found.low <= 10 <= found.high
     assert held[1] < 0.7 * 150 < 0.8 * 150 < held[length]
 

@@ -338,7 +338,7 @@ def test_a_method_that_was_not_always_there_is_held_against_its_own_dates() -> N
     rows = _table(backtest_report(hard + rare, "t"), "Method")
     growth = next(r for r in rows if r[0].startswith("growth"))
     assert growth[0] == "growth 1 forecasts only"
-    assert growth[2] == f"{MINUS}17 % one date only"
+    assert growth[2] == f"{MINUS}17 % too few dates"
 
 
 def test_a_number_without_a_range_has_no_coverage() -> None:
