@@ -12,7 +12,8 @@ import numpy as np
 from data.pipeline import PeriodKind
 from dealcast import show
 from dealcast.doors import Doors, UsageError
-from training.backtest import METHODS, backtest
+from scoring.forecast import WHOLE
+from training.backtest import EACH, METHODS, backtest
 from training.comparison import compare
 from training.evaluation import plain
 from training.kept import Kept, fingerprint
@@ -72,8 +73,8 @@ def origins_between(
 
     By default those of the last 12 weeks (26 for calendar periods) whose outcome is known.
     """
-    if every < 1:
-        raise UsageError(f"every is {every} days; allowed: 1 or more")
+    if every < 1 or plan.ahead < 1:
+        raise UsageError(f"every is {every} days, ahead {plan.ahead} periods; allowed: 1 or more")
     stop = _newest(doors, plan) if last is None else doors.moment(last)
     weeks = _WEEKS if plan.period is None else _PERIOD_WEEKS
     start = stop - 7 * weeks * _DAY if first is None else doors.moment(first)
@@ -127,11 +128,11 @@ def replay(
 
 def answer_of(issued: Sequence[Issued], currency: str) -> dict[str, Any]:
     """Everything, for programs: measures with intervals, of the whole, of groups, and each row."""
-    groups = sorted({i.group for i in issued})
+    groups = sorted({i.group for i in issued} - {WHOLE})
     return {
         "currency": currency,
         "summary": plain(compare(issued)),
-        "groups": {g: plain(compare(issued, g)) for g in groups[1:]} if len(groups) > 1 else {},
+        "groups": {g: plain(compare(issued, g)) for g in ([EACH, *groups] if groups else [])},
         "methods": METHODS,
         "absent": _absent(issued),
         "issued": plain(issued),
@@ -172,7 +173,7 @@ def show_result(issued: Sequence[Issued], plan: Plan, page: Path) -> None:
     )  # fmt: skip
     show.note(
         "in brackets: 95 % intervals, from blocks of neighbouring origins as long as the horizon; "
-        f"all origins are worth about {everything[0]['blocks']:.0f} that do not overlap"
+        f"all of them are worth about {max(r['blocks'] for r in table):.1f} that do not overlap"
     )
     for name, need in _absent(issued).items():
         show.note(f"not there: {name} (it needs {need})")
@@ -204,8 +205,8 @@ def _against(row: dict[str, Any]) -> str:
 def _held(row: dict[str, Any], level: str) -> str:
     if row["coverage"] is None:
         return "no range"
-    low, high = (show.share(row["interval"]["coverage"][level][k]) for k in ("low", "high"))
-    return f"{show.share(row['coverage'][level])} ({low} to {high})"
+    low, high = (100 * row["interval"]["coverage"][level][k] for k in ("low", "high"))
+    return f"{show.share(row['coverage'][level])} ({low:.0f} to {high:.0f})"
 
 
 def _best_other(table: Sequence[dict[str, Any]], window: str) -> str:
