@@ -7,6 +7,7 @@ are pooled, is drawn together with its neighbours of one horizon (`models.resamp
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,15 @@ _DAY = np.timedelta64(1, "D")
 
 
 def compare(
-    issued: Sequence[Issued], group: str = WHOLE, *, repeats: int = _REPEATS, seed: int = 0
-) -> list[dict[str, Any]]:
+    issued: Sequence[Issued], group: str = WHOLE, *, together: bool = False,
+    repeats: int = _REPEATS, seed: int = 0,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The rows of `summary` with 95 % intervals, each method beside the served forecast.
+
+    Parameters
+    ----------
+    together : bool
+        Only over all windows.
 
     Returns
     -------
@@ -45,6 +52,8 @@ def compare(
     served = {_key(i): i for i in rows if i.method == SERVED}
     table = []
     for row in summary(issued, group):
+        if together and row["window"] is not None:
+            continue
         part = [
             i
             for i in rows
@@ -65,6 +74,12 @@ def pit_histogram(part: Sequence[Issued]) -> list[int]:
     return [int(n) for n in found]
 
 
+@lru_cache(maxsize=32)
+def _weights(n: int, block: int, repeats: int, seed: int) -> FloatArray:
+    """The same for all methods and groups: they are drawn together."""
+    return block_weights(n, block, repeats, np.random.default_rng(seed))
+
+
 class _Resampled:
     """Forecasts summed by origin, with bootstrap weights of the origins."""
 
@@ -76,7 +91,7 @@ class _Resampled:
         gap = span / (self._n - 1) if self._n > 1 else 1.0
         longest = max(i.horizon for i in part)
         self.block = min(int(np.ceil(longest / gap - 1e-9)), self._n)
-        self.weights = block_weights(self._n, self.block, repeats, np.random.default_rng(seed))
+        self.weights = _weights(self._n, self.block, repeats, seed)
 
     @property
     def blocks(self) -> float:

@@ -198,8 +198,7 @@ def _groups(issued: Sequence[Issued]) -> list[dict[str, Any]]:
     largest = sorted(won, key=lambda g: -won[g])[:_MOST_GROUPS]
     rows = []
     for group in ([EACH] if len(largest) > 1 else []) + largest:
-        table = [r for r in compare(issued, group) if r["window"] is None]
-        shown = [_shown(r) for r in table]
+        shown = [_shown(r) for r in compare(issued, group, together=True)]
         ours = next(r for r in shown if r["method"] == SERVED)
         others = [r for r in shown if r["against"] is not None]
         best = max(others, key=lambda r: float(r["against"]["value"]), default=None)

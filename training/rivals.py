@@ -94,32 +94,55 @@ class Outlook:
     # --- what was known ------------------------------------------------------------------------
 
     @cached_property
-    def _wins(self) -> tuple[IntArray, FloatArray, IntArray]:
-        """Revenue events known at the origin: moment, amount, place of the group; by time."""
+    def _wins(self) -> tuple[IntArray, IntArray, FloatArray]:
+        """Revenue events known at the origin, by time: deal row, moment, amount."""
         rows, at, known, value = self.history.wins
         now = _micros(self.origin)
         here = np.flatnonzero((known <= now) & (at <= now))
         here = here[np.argsort(at[here], kind="stable")]
-        closed = self.history.landmarks("deal", rows[here], np.full(len(here), now))
-        return at[here], value[here], self._places(group_of(closed, self.by))
+        return rows[here], at[here], value[here]
 
     def _places(self, groups: npt.NDArray[np.object_]) -> IntArray:
         """Place of each group among the forecast's; those it does not know come after them."""
         place = {g: i for i, g in enumerate(self.drawn.groups)}
         return np.array([place.get(str(g), len(place)) for g in groups], dtype=np.int64)
 
-    def _won(self, start: np.datetime64, end: np.datetime64, place: int | None) -> float:
-        at, value, group = self._wins
-        inside = slice(*np.searchsorted(at, [_micros(start), _micros(end)]))
-        if place is None:
-            return float(value[inside].sum())
-        return float(value[inside][group[inside] == place].sum())
+    def _seen(self, rows: IntArray, at: IntArray) -> IntArray:
+        """Place of the group of deals as known at moments, or at their creation if later."""
+        if self.by is None:
+            return np.zeros(len(rows), dtype=np.int64)
+        moments = np.maximum(at, self.history.deals.known_from[rows])
+        return self._places(group_of(self.history.landmarks("deal", rows, moments), self.by))
+
+    @cached_property
+    def _sums(self) -> dict[Stretch, tuple[FloatArray, FloatArray]]:
+        """Won to date and after the mark by place, of stretches as they are asked for."""
+        return {}
+
+    def _won(self, stretch: Stretch) -> tuple[FloatArray, FloatArray]:
+        """What a past stretch brought, by the rule that the forecast's own is judged by.
+
+        A win counts for the deal's group at the mark, or at its creation if that came later; one
+        before the mark for its group at the closing.
+        """
+        if stretch not in self._sums:
+            rows, at, value = self._wins
+            mark, size = _micros(stretch.mark), len(self.drawn.groups) + 1
+            edges = [_micros(t) for t in (stretch.start, *stretch.rest)]
+            lo, mid, hi = np.searchsorted(at, edges).tolist()
+            before = self._seen(rows[lo:mid], at[lo:mid])
+            after = self._seen(rows[mid:hi], np.full(hi - mid, mark))
+            self._sums[stretch] = (
+                np.bincount(before, value[lo:mid], size).astype(np.float64),
+                np.bincount(after, value[mid:hi], size).astype(np.float64),
+            )
+        return self._sums[stretch]
 
     def _to_date(self, stretch: Stretch, place: int | None) -> float:
-        return self._won(stretch.start, max(stretch.mark, stretch.start), place)
+        return _of(self._won(stretch)[0], place)
 
     def _rest(self, stretch: Stretch, place: int | None) -> float:
-        return self._won(*stretch.rest, place)
+        return _of(self._won(stretch)[1], place)
 
     @cached_property
     def _pipelines(self) -> dict[np.datetime64, FloatArray]:
@@ -132,8 +155,7 @@ class Outlook:
             places, amount = self._places(group_of(then, self.by)), np.nan_to_num(then.amount)
             sums = np.bincount(places, amount, len(self.drawn.groups) + 1)
             self._pipelines[at] = sums.astype(np.float64)
-        found = self._pipelines[at]
-        return float(found.sum() if place is None else found[place])
+        return _of(self._pipelines[at], place)
 
     @cached_property
     def _open_places(self) -> IntArray:
@@ -221,16 +243,24 @@ class Outlook:
 
     def _series(self, place: int | None) -> SeriesModel | None:
         if place not in self._models:
-            at, value, group = self._wins
-            mine = np.ones(len(at), dtype=bool) if place is None else group == place
-            week = 7 * DAY
-            now = _micros(self.origin)
-            known = max(now - _micros(self.first), 0) // week
-            ago = (now - at[mine]) // week
-            recent = ago < known
-            totals = np.bincount(ago[recent], value[mine][recent], known).astype(np.float64)
-            self._models[place] = fit_series(totals[::-1])
+            self._models[place] = fit_series(_of_each(self._weekly, place))
         return self._models[place]
+
+    @cached_property
+    def _weekly(self) -> FloatArray:
+        """Won revenue of whole weeks up to the origin, oldest first: (weeks, places).
+
+        Each week as seen from its beginning.
+        """
+        rows, at, value = self._wins
+        now, week, size = _micros(self.origin), 7 * DAY, len(self.drawn.groups) + 1
+        known = max(now - _micros(self.first), 0) // week
+        ago = (now - at) // week
+        here = np.flatnonzero(ago < known)
+        place = self._seen(rows[here], now - (ago[here] + 1) * week)
+        flat = (known - 1 - ago[here]) * size + place
+        sums = np.bincount(flat, value[here], known * size).astype(np.float64)
+        return sums.reshape(known, size)
 
     def _commit(self, window: Window, place: int | None) -> float | None:
         """The newest commit for exactly this period and group, whoever gave it."""
@@ -250,6 +280,16 @@ class Outlook:
             return None
         found = np.flatnonzero(here)
         return float(table["amount"][found[np.argmax(known[found])]])
+
+
+def _of(sums: FloatArray, place: int | None) -> float:
+    """The sum of one place, or of all."""
+    return float(sums.sum() if place is None else sums[place])
+
+
+def _of_each(sums: FloatArray, place: int | None) -> FloatArray:
+    """The same for each row of a table, shape (rows,)."""
+    return np.asarray(sums.sum(axis=1) if place is None else sums[:, place], dtype=np.float64)
 
 
 def _micros(moment: np.datetime64) -> int:

@@ -44,7 +44,10 @@ def test_a_ratio_of_sums_is_inside_its_interval() -> None:
 def test_fewer_than_two_blocks_tell_no_interval() -> None:
     for n, block in ((1, 1), (5, 5), (5, 3)):
         found = ratio_interval(
-            np.arange(n) + 1.0, np.full(n, 4.0), block_weights(n, block, 10, rng()), block
+            np.arange(1, n + 1, dtype=np.float64),
+            np.full(n, 4.0),
+            block_weights(n, block, 10, rng()),
+            block,
         )
         assert found.value == (n + 1) / 8 and np.isnan(found.low) and np.isnan(found.high)
     nothing = ratio_interval(np.ones(2), np.zeros(2), block_weights(2, 1, 10, rng()), 1)

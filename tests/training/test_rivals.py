@@ -158,3 +158,23 @@ def test_a_quarter_end_rhythm_is_known_to_the_season_alone() -> None:
     assert found["seasonal naive", "14 days"].mean == pytest.approx(happened, rel=0.02)
     assert found["past mean", "14 days"].mean < 0.5 * happened
     assert np.isclose(found["exponential smoothing", "14 days"].mean, happened, rtol=0.1)
+
+
+def test_past_wins_of_a_group_follow_the_rule_that_the_forecast_is_judged_by() -> None:
+    """Deals change hands from ann to bob the day before they are won: they were ann's to win."""
+    deals, moves = [deal("open", after(START, 300), owner_id="bob")], []
+    for i in range(60):
+        name = f"w{i}"
+        deals.append(deal(name, after(START, 7 * i - 30), after(START, 7 * i + 2.5), amount=100.0,
+                          closed_amount=100.0, owner_id="bob"))  # fmt: skip
+        moves.append(change(name, after(START, 7 * i + 1.5), "owner_id", "ann", "bob"))
+    company = crm(deals, field_change=moves)
+    at = after(START, 50 * 7).removesuffix("Z")
+    found = backtest(company, [moment(at)], [28], RECIPE, by="owner", draws=400)
+    assert {i.group: i.actual for i in found if i.method == "dealcast"} == {
+        "all": 400.0, "ann": 400.0, "bob": 0.0, "unassigned": 0.0,
+    }  # fmt: skip
+    for method in ("past mean", "seasonal naive", "exponential smoothing"):
+        means = {i.group: i.mean for i in found if i.method == method}
+        assert means["ann"] == pytest.approx(400.0, rel=0.02), method
+        assert means["bob"] == 0.0, method
