@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 from training.backtest import EACH, METHODS
 from training.comparison import PIT_BINS, compare, pit_histogram
 from training.replayed import QUANTILES, Issued
+from training.rivals import RIVALS
 
+GUIDE = Path(__file__).parents[2] / "docs" / "backtest.md"
 FIRST = np.datetime64("2024-01-01", "us")
 
 
@@ -84,6 +88,16 @@ def test_methods_are_compared_on_the_forecasts_that_both_made() -> None:
     assert row(compare(theirs), "growth")["against"] is None
 
 
+def test_only_the_whole_can_be_asked_for() -> None:
+    two = [
+        issued(w, [1.0, 2.0], 1.0, window=f"{d} days", horizon=d) for w in (0, 1) for d in (7, 9)
+    ]
+    every = compare(two)
+    assert [r["window"] for r in every] == ["7 days", "9 days", None]
+    together = compare(two, together=True)
+    assert len(together) == 1 and together[0] == every[2]
+
+
 def test_pairs_are_surer_than_the_figures_themselves() -> None:
     """Both methods have good and bad weeks together; their ratio hardly moves."""
     rng = np.random.default_rng(1)
@@ -119,6 +133,14 @@ def test_ties_fall_in_the_middle_of_what_they_tie_with() -> None:
     assert issued(0, [1.0, 1.0, 1.0, 1.0], 1.0).pit == 0.5
     assert issued(0, [0.0, 0.0, 1.0, 2.0], 0.0).pit == 0.25
     assert pit_histogram([issued(0, [1.0], 9.0)]) == [0] * (PIT_BINS - 1) + [1]
+
+
+def test_the_guide_runs_and_names_every_method(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text("utf-8"), flags=re.DOTALL)
+    exec(compile(block, str(GUIDE), "exec"), {})
+    assert capsys.readouterr().out.startswith("dealcast 2 ")
+    rows = re.findall(r"^\| ([a-zA-Z' -]+?) \|", GUIDE.read_text("utf-8"), flags=re.MULTILINE)
+    assert [r for r in rows if r not in ("method", "---")] == list(RIVALS)
 
 
 def test_every_method_of_a_back_test_has_its_place() -> None:
