@@ -149,7 +149,7 @@ def show_result(issued: Sequence[Issued], plan: Plan, page: Path) -> None:
     """Print how the methods compare, and how the forecast does at each horizon."""
     table = compare(issued)
     everything = [r for r in table if r["window"] is None]
-    everything.sort(key=lambda r: float(r["crps"]))
+    everything.sort(key=lambda r: -float(r["against"]["value"]) if r["against"] else 0.0)
     show.table(
         f"{plan.title}: all methods, best first",
         ["method", "n", "CRPS, % of mean won", "dealcast's CRPS beside it", "bias", "WAPE",
@@ -175,8 +175,8 @@ def show_result(issued: Sequence[Issued], plan: Plan, page: Path) -> None:
         "in brackets: 95 % intervals, from blocks of neighbouring origins as long as the horizon; "
         f"all of them are worth about {max(r['blocks'] for r in table):.1f} that do not overlap"
     )
-    for name, need in _absent(issued).items():
-        show.note(f"not there: {name} (it needs {need})")
+    if absent := _absent(issued):
+        show.note(f"not there, for want of what they need (see the page): {', '.join(absent)}")
     show.note(f"page: {page}")
 
 
@@ -210,6 +210,7 @@ def _held(row: dict[str, Any], level: str) -> str:
 
 
 def _best_other(table: Sequence[dict[str, Any]], window: str) -> str:
-    others = [r for r in table if r["window"] == window and r["method"] != SERVED]
-    best = min(others, key=lambda r: float(r["crps"]), default=None)
+    """The method that does best beside the served one, on the forecasts that both made."""
+    others = [r for r in table if r["window"] == window and r["against"] is not None]
+    best = max(others, key=lambda r: float(r["against"]["value"]), default=None)
     return "" if best is None else f"{best['method']} {100 * best['crps']:.1f}"

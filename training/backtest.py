@@ -97,14 +97,28 @@ def backtest(
     asked = _Asked(spans, period, ahead, by, draws, end, None if bundles is not None else kept)
     _check(ordered, asked, recipe)
     blocks = _blocks(ordered, refit_days)
+    taken = {i: rows for i, block in enumerate(blocks) if (rows := _taken(block, asked))}
+    rest = [i for i in range(len(blocks)) if i not in taken]
     tasks = (
-        delayed(_block)(history, block, asked, recipe,
-                        None if bundles is None else bundles(_micros(block[0])))
-        for block in blocks
+        delayed(_block)(history, blocks[i], asked, recipe,
+                        None if bundles is None else bundles(_micros(blocks[i][0])))
+        for i in rest
     )  # fmt: skip
-    done: Iterator[list[Issued]] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    shown = done if progress is None else progress(done, len(blocks))
-    return [issued for block in shown for issued in block]
+    if rest:
+        done: Iterator[list[Issued]] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+        shown = done if progress is None else progress(done, len(rest))
+        taken |= dict(zip(rest, shown, strict=True))
+    return [issued for i in range(len(blocks)) for issued in taken[i]]
+
+
+def _taken(block: Sequence[np.datetime64], asked: _Asked) -> list[Issued] | None:
+    """A block of which every origin is kept; None where one is missing."""
+    if asked.kept is None:
+        return None
+    found = [asked.kept.load(asked.key(block, origin)) for origin in block]
+    return (
+        None if any(rows is None for rows in found) else [i for rows in found for i in rows or ()]
+    )
 
 
 @dataclass(frozen=True)
