@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 __all__ = ["FORMAT", "BundleError", "load", "save"]
 
-FORMAT = 1
+FORMAT = 2
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays.npz"
 # bool, signed, unsigned, float, datetime, timedelta, fixed-width text: all safe without pickle.

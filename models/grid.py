@@ -54,6 +54,16 @@ class Cells:
             {k: v[rows] for k, v in self.calendar.items()},
         )
 
+    def within(self, days: float) -> Cells:
+        """The intervals that begin within so many days of any landmark."""
+        k = int((self.begin < days).sum(axis=1).max(initial=0))
+        return Cells(
+            self.begin[:, :k],
+            self.end[:, :k],
+            self.step[:, :k],
+            {name: v[:, :k] for name, v in self.calendar.items()},
+        )
+
 
 @dataclass(frozen=True)
 class HazardGrid:

@@ -18,7 +18,7 @@ from models.deal import DealModel
 from models.deal_attribution import DealAttribution
 from models.encoding import Columns, row_count
 from models.lead import LeadModel
-from scoring.simulation import ShockLaw
+from models.shocks import ShockModel
 
 __all__ = ["DealBundle", "LeadBundle", "Manifest", "Reference", "bundle_of"]
 
@@ -186,7 +186,7 @@ class DealBundle:
     model: DealModel
     amount: AmountModel
     arrivals: ArrivalModel
-    shocks: ShockLaw
+    shocks: ShockModel
     stage_rates: dict[str, dict[str, float]]
     reference: Reference
 
@@ -213,7 +213,7 @@ class DealBundle:
             "model": self.model.to_state(),
             "amount": self.amount.to_state(),
             "arrivals": self.arrivals.to_state(),
-            "shocks": {"persistent": self.shocks.persistent, "weekly": self.shocks.weekly},
+            "shocks": self.shocks.to_state(),
             # Names as values: a key of a bundle must not begin with "$", a stage's id may.
             "stage_rates": {
                 "stages": list(self.stage_rates),
@@ -232,7 +232,7 @@ class DealBundle:
             DealModel.from_state(state["model"]),
             AmountModel.from_state(state["amount"]),
             ArrivalModel.from_state(state["arrivals"]),
-            ShockLaw(**state["shocks"]),
+            ShockModel.from_state(state["shocks"]),
             dict(zip(state["stage_rates"]["stages"], state["stage_rates"]["rates"], strict=True)),
             Reference.from_state(state["reference"]),
         )

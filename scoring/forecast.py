@@ -14,7 +14,7 @@ from data.pipeline import Period
 from data.timelines import DAY, Column
 from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
-from scoring.simulation import Draws, OpenDeals, Shocks, simulate_new, simulate_open
+from scoring.simulation import Draws, OpenDeals, Shocks, levelled, simulate_new, simulate_open
 from scoring.stand_ins import deal_columns
 
 __all__ = [
@@ -177,19 +177,22 @@ def simulate(
     local = bundle.calendar.local_days(np.array([now], dtype=np.int64))
     cells = bundle.model.grid.cells(local, bundle.calendar.first_month)
     spread_cells = cells.take(np.zeros(len(snapshot), dtype=np.int64))
+    for_shocks, for_open, for_new = rng.spawn(3)
+    weeks = int(np.ceil(max(bundle.model.grid.t_max, ahead[-1]) / 7))
+    shocks = Shocks.draw(
+        bundle.shocks, _level_spread(bundle), draws, weeks, for_shocks, age=_age(bundle, as_of)
+    )
+    begin, end = cells.begin[0], cells.end[0]
     hazards = bundle.model.hazards(columns, spread_cells)
+    hazards = levelled(hazards, shocks.level_over(begin, end))
     stage, amount = columns["stage"], snapshot.amount
 
     def final(deal: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
         return bundle.amount.final((stage[0][deal], stage[1]), amount[deal], level)
 
-    begin, end = cells.begin[0], cells.end[0]
     deals = OpenDeals(
         hazards, begin, end, np.array([place[str(g)] for g in open_groups], dtype=np.int64), final
     )
-    for_shocks, for_open, for_new = rng.spawn(3)
-    weeks = int(np.ceil(max(bundle.model.grid.t_max, ahead[-1]) / 7))
-    shocks = Shocks.draw(bundle.shocks, _level_spread(bundle), draws, weeks, for_shocks)
     shares = np.array([shares_of.get(g, 0.0) for g in groups])
     rest = place.get(UNASSIGNED, 0)
     shares[rest] += max(1.0 - shares.sum(), 0.0)
@@ -299,6 +302,12 @@ def _currency(history: History, bundle: DealBundle) -> str:
     deals = history.deals.table
     amounts = np.concatenate([deals["amount"], deals["closed_amount"]])
     return bundle.manifest.currency if np.isnan(amounts).all() else history.currency
+
+
+def _age(bundle: DealBundle, as_of: np.datetime64) -> float:
+    """Days from what the bundle knows to `as_of`."""
+    through = np.datetime64(bundle.manifest.trained_through.removesuffix("Z"), "us")
+    return float((as_of - through) / np.timedelta64(1, "D"))
 
 
 def _level_spread(bundle: DealBundle) -> float:

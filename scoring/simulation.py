@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from models.arrivals import ArrivalModel
+from models.shocks import ShockModel
 
-__all__ = ["Draws", "OpenDeals", "ShockLaw", "Shocks", "simulate_new", "simulate_open"]
+__all__ = ["Draws", "OpenDeals", "Shocks", "levelled", "simulate_new", "simulate_open"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -25,59 +26,68 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class ShockLaw:
-    """Size of the shocks shared by all deals, on the log-odds of winning in an interval.
-
-    Attributes
-    ----------
-    persistent, weekly : float
-        SD of the part that lasts, and of the part drawn anew each week. The defaults give two
-        deals a correlation of about .016 on the latent scale: the prior before a back-test.
-    """
-
-    persistent: float = 0.17
-    weekly: float = 0.15
-
-
-@dataclass(frozen=True)
 class Shocks:
     """One draw of the shocks for each simulated future.
 
     Attributes
     ----------
     weekly : float64, shape (draws, weeks)
-        Shock in each week after as_of; the last column serves all later weeks.
+        Log factor on the odds of winning in each week after as_of, around its expected level; the
+        last column serves all later weeks.
+    level : float64, shape (weeks,)
+        That expected level, a factor.
     growth : float64, shape (draws,)
         Factor on the arrivals still to come.
     """
 
     weekly: FloatArray
+    level: FloatArray
     growth: FloatArray
 
     @classmethod
     def draw(
-        cls, law: ShockLaw, spread: float, draws: int, weeks: int, rng: np.random.Generator
-    ) -> Shocks:
-        """Draw shocks; antithetic pairs keep their mean at zero.
+        cls, model: ShockModel, spread: float, draws: int, weeks: int, rng: np.random.Generator,
+        *, age: float = 0.0,
+    ) -> Shocks:  # fmt: skip
+        """Draw shocks, in antithetic pairs; more weeks leave the first ones as they were.
 
-        `spread` is the relative variance of the arrivals' level. More weeks leave the first ones
-        as they were.
+        `spread` is the relative variance of the arrivals' level, `age` the days since the model
+        last learnt.
         """
-        half = -(-draws // 2)
         growth = rng.gamma(1.0 / spread, spread, draws) if spread > 0 else np.ones(draws)
-        lasting = rng.standard_normal((half, 1)) * law.persistent
-        weekly = rng.standard_normal((max(weeks, 1), half)).T * law.weekly
-        return cls(np.concatenate([lasting + weekly, -lasting - weekly])[:draws], growth)
+        weeks = max(weeks, 1)
+        return cls(model.draw(draws, weeks, rng, age), model.level(weeks, age), growth)
 
     def over(self, begin: FloatArray, end: FloatArray) -> FloatArray:
         """Mean shock of each draw between days after as_of: (draws, len(begin))."""
-        total = np.cumsum(np.pad(self.weekly, ((0, 0), (1, 0))), axis=1) * 7.0
+        return _over(self.weekly, begin, end)
 
-        def until(days: FloatArray) -> FloatArray:
-            week = np.minimum((days // 7).astype(np.int64), self.weekly.shape[1] - 1)
-            return np.asarray(total[:, week] + self.weekly[:, week] * (days - 7.0 * week))
+    def level_over(self, begin: FloatArray, end: FloatArray) -> FloatArray:
+        """Mean of the expected level between days after as_of, shape (len(begin),)."""
+        return _over(self.level[None, :], begin, end).ravel()
 
-        return np.asarray((until(end) - until(begin)) / (end - begin), dtype=np.float64)
+
+def _over(weekly: FloatArray, begin: FloatArray, end: FloatArray) -> FloatArray:
+    """Means of weekly values, (n, weeks), between days: (n, len(begin))."""
+    total = np.cumsum(np.pad(weekly, ((0, 0), (1, 0))), axis=1) * 7.0
+
+    def until(days: FloatArray) -> FloatArray:
+        week = np.minimum((days // 7).astype(np.int64), weekly.shape[1] - 1)
+        return np.asarray(total[:, week] + weekly[:, week] * (days - 7.0 * week))
+
+    length = np.maximum(end - begin, _TINY)
+    return np.asarray((until(end) - until(begin)) / length, dtype=np.float64)
+
+
+def levelled(hazards: FloatArray, level: FloatArray) -> FloatArray:
+    """Hazards of (won, lost), (n, k, 2), with the odds of winning times `level`, shape (k,).
+
+    Losses keep their share of what is not won.
+    """
+    won, lost = hazards[:, :, 0], hazards[:, :, 1]
+    odds = won * level
+    total = odds + 1.0 - won
+    return np.stack([odds / total, lost / total], axis=2)
 
 
 @dataclass(frozen=True)

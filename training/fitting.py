@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,16 +20,17 @@ from models.deal_arms import take_columns
 from models.encoding import row_count
 from models.grid import HazardGrid
 from models.lead import LeadModel
+from models.shocks import ShockModel
 from models.stage_chain import StageChain
 from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
 from scoring.forecast import GROUPINGS, group_of
-from scoring.simulation import ShockLaw
 from training.bulk import spread_bulk_losses
 from training.examples import deal_rows, durations, lead_rows, open_spells
 from training.leaks import leak_report
+from training.levels import wins_by_week
 from training.stages import stage_exits, stage_prior, stage_rates
 
-__all__ = ["Recipe", "TrainingError", "fit_deals", "fit_leads"]
+__all__ = ["Recipe", "TrainingError", "fit_deals", "fit_leads", "with_shocks"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -118,17 +119,24 @@ def fit_deals(
         span=float(snapshot.at.max() - snapshot.at.min()) / DAY,
         seed=recipe.seed, threads=recipe.threads,
     )  # fmt: skip
-    return DealBundle(
+    bundle = DealBundle(
         Manifest("deal", trained_at, _iso(until), _currency(history)),
         features,
         recipe.calendar,
         model,
         _amounts(history, rows, snapshot, until),
         _arrivals(history, until, grid.t_max, recipe.calendar),
-        ShockLaw(),
+        ShockModel.fit(np.zeros(0), np.zeros(0)),
         rates,
         _deal_reference(history, model, features, recipe.calendar, rows, snapshot.at, until),
     )
+    return with_shocks(history, bundle, until, recipe.seed)
+
+
+def with_shocks(history: History, bundle: DealBundle, until: int, seed: int) -> DealBundle:
+    """The bundle with what past weeks teach of the shocks around its hazards."""
+    expected, won = wins_by_week(history, bundle, until, seed)
+    return replace(bundle, shocks=ShockModel.fit(expected, won))
 
 
 def fit_leads(

@@ -159,7 +159,7 @@ def _facts(bundle: DealBundle | LeadBundle) -> list[tuple[str, str]]:
 
 
 def _deal_facts(bundle: DealBundle) -> list[tuple[str, str]]:
-    model, shocks = bundle.model, bundle.shocks
+    model, shocks = bundle.model, bundle.shocks.summary()
     return [
         ("Answers", "the chance that an open deal is won, lost or still open at any later day"),
         (
@@ -176,8 +176,10 @@ def _deal_facts(bundle: DealBundle) -> list[tuple[str, str]]:
         ),
         (
             "Shared ups and downs",
-            f"standard deviation {shocks.persistent:g} lasting and {shocks.weekly:g} from week to "
-            "week, on the log-odds of winning",
+            f"standard deviation {shocks['lasting_sd']:.2f} lasting "
+            f"({shocks['left_after_a_week']:.0%} left after a week) and {shocks['weekly_sd']:.2f} "
+            "from week to week, on the log-odds of winning; lately wins ran "
+            f"{np.expm1(shocks['log_level']):+.0%} from what the deals said",
         ),
     ]
 

@@ -23,7 +23,7 @@ from scoring.bundles import DealBundle, LeadBundle
 from training.backtest import Issued, backtest, beside, coverage_of, summary
 from training.evaluation import Evaluation, evaluate_deals, evaluate_leads, plain
 from training.examples import deal_rows, durations, lead_horizon, lead_rows
-from training.fitting import Recipe, fit_deals, fit_leads
+from training.fitting import Recipe, fit_deals, fit_leads, with_shocks
 from training.leaks import LeakReport, leak_report
 from training.refits import (
     OutOfTime,
@@ -308,7 +308,9 @@ def _recalibrated(
     if len(rows) == 0:
         return bundle
     corrected = earlier.model.calibrate(rows)
-    return replace(bundle, model=bundle.model.corrected_like(corrected))
+    known = _trained_through(bundle)
+    bundle = replace(bundle, model=bundle.model.corrected_like(corrected))
+    return with_shocks(history, bundle, known, recipe.seed)
 
 
 def _replay(

@@ -103,12 +103,12 @@ def test_an_altered_manifest_is_refused(tmp_path: Path) -> None:
             load(tmp_path / "b")
 
     refused(r"manifest.json \(state\): expected sha256", state={"base_rate": 0.9})
-    refused("expected format 1; seen format 2", format=2)
+    refused("expected format 2; seen format 1", format=1)
     refused("plain file names", files={"../secret": "0"})
     path.write_text("{")
     with pytest.raises(BundleError, match="expected JSON"):
         load(tmp_path / "b")
-    path.write_text('{"format": 1}')
+    path.write_text('{"format": 2}')
     with pytest.raises(BundleError, match="the key 'files'"):
         load(tmp_path / "b")
     with pytest.raises(BundleError, match="the manifest of a bundle"):

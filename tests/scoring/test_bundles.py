@@ -23,9 +23,8 @@ def test_a_deal_bundle_from_disk_answers_with_the_same_bits(tmp_path: Path) -> N
     again = through_disk(worlds.deals(), tmp_path / "deal")
     assert isinstance(again, DealBundle)
     assert again.manifest == worlds.deals().manifest
-    assert (again.features, again.calendar, again.shocks, again.stage_rates) == (
-        worlds.deals().features, worlds.deals().calendar, worlds.deals().shocks,
-        worlds.deals().stage_rates,
+    assert (again.features, again.calendar, again.stage_rates) == (
+        worlds.deals().features, worlds.deals().calendar, worlds.deals().stage_rates,
     )  # fmt: skip
     crm, at = worlds.company(), worlds.cut_time()
     snapshot = crm.as_of("deal", at)

@@ -12,6 +12,7 @@ import pytest
 
 from data.history import History, HistoryError
 from data.pipeline import FiscalCalendar, Period
+from models.shocks import ShockModel
 from scoring.bundles import DealBundle
 from scoring.forecast import Cell, Forecast, ForecastError, forecast, group_of, simulate
 from scoring.scores import won_within
@@ -151,8 +152,9 @@ def test_a_month_is_the_same_number_whatever_the_horizon() -> None:
     assert list(alone.quantiles.values()) == pytest.approx(list(first.quantiles.values()))
 
 
-def test_open_deals_bring_what_their_curves_say() -> None:
-    crm, bundle, at = worlds.company(), worlds.deals(), worlds.cut_time()
+def test_open_deals_bring_what_their_curves_say_at_the_usual_level() -> None:
+    crm, at = worlds.company(), worlds.cut_time()
+    bundle = replace(worlds.deals(), shocks=ShockModel.known(0.0, 0.15))
     periods = CALENDAR.periods("month", at, 3)
     drawn = simulate(crm, bundle, at, periods, draws=4000)
     snapshot = crm.as_of("deal", at)
@@ -163,6 +165,21 @@ def test_open_deals_bring_what_their_curves_say() -> None:
     wins = drawn.open.wins.sum(1)
     error = wins.std(0) / np.sqrt(4000)
     np.testing.assert_array_less(np.abs(wins.mean(0) - chance.sum(1)), 4.5 * error + 0.01)
+
+
+def test_a_level_of_late_moves_the_forecast_and_fades_with_the_age_of_the_model() -> None:
+    crm, at = worlds.company(), worlds.cut_time()
+    usual = replace(worlds.deals(), shocks=ShockModel.known(0.0, 0.1))
+    slow = ShockModel.fit(np.full(26, 40.0), np.r_[np.full(18, 40.0), np.full(8, 20.0)])
+    late = replace(usual, shocks=slow)
+    old = replace(late, manifest=replace(late.manifest, trained_through="2020-01-01T00:00:00Z"))
+    periods = CALENDAR.periods("month", at, 2)
+    expected, slowed, faded = (
+        simulate(crm, b, at, periods, draws=50).chance.sum(0) for b in (usual, late, old)
+    )
+    assert slow.level(1)[0] < 0.75
+    assert (slowed < expected).all() and slowed[0] / expected[0] < 0.85
+    np.testing.assert_allclose(faded, expected, rtol=0.01)
 
 
 # --- what counts as won ----------------------------------------------------------------------

@@ -16,8 +16,8 @@ from models.deal import DealModel
 from models.encoding import TableEncoder
 from models.grid import HazardGrid
 from models.lead import Evidence, LeadModel
+from models.shocks import ShockModel
 from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
-from scoring.simulation import ShockLaw
 from training import wording
 from training.charts import fan_chart, nice_ticks, pit_chart, reliability_chart
 from training.evaluation import Evaluation
@@ -98,7 +98,7 @@ def _deal_bundle() -> DealBundle:
         Manifest("deal", "2024-03-02T08:30:00Z", "2024-03-01T00:00:00Z", "EUR"),
         (Feature("age", "number", "days", NASTY, "own", "age"),),
         FiscalCalendar(), model, AmountModel((), np.zeros((1, 101)), np.zeros(101), 1100), UNREAD,
-        ShockLaw(), {NASTY: rate}, UNREAD,
+        ShockModel.known(0.17, 0.15), {NASTY: rate}, UNREAD,
     )  # fmt: skip
 
 

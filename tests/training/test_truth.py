@@ -14,10 +14,10 @@ from data.pipeline import FiscalCalendar, Period
 from data.synthetic import Synthetic, make_history
 from data.timelines import DAY
 from models import measures
+from models.shocks import ShockModel
 from scoring.bundles import DealBundle
 from scoring.forecast import simulate
 from scoring.scores import won_within
-from scoring.simulation import ShockLaw
 from training.examples import lead_rows
 from training.fitting import Recipe, fit_deals, fit_leads
 
@@ -109,7 +109,7 @@ def test_ranges_of_80_percent_hold_about_80_percent() -> None:
             at, end = np.datetime64(origin, "us"), np.datetime64(origin + 28 * DAY, "us")
             drawn = simulate(
                 history,
-                replace(fitted, shocks=ShockLaw(0.0, 0.0)),
+                replace(fitted, shocks=ShockModel.known(0.0, 0.0)),
                 at,
                 [Period(at, end, "")],
                 draws=1_000,
