@@ -93,7 +93,7 @@ class Kept:
         try:
             rows = json.loads(self.file(asked).read_text("utf-8"))
             return [Issued.from_state(row) for row in rows]
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, LookupError):
             return None
 
     def save(self, asked: Sequence[Any], issued: Sequence[Issued]) -> None:
