@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from data.columns import BoolArray, FloatArray, IntArray
+from data.columns import NEVER, BoolArray, FloatArray, IntArray
 
 __all__ = [
     "Events",
@@ -29,6 +29,7 @@ __all__ = [
     "run_starts",
     "runs_of",
     "spread",
+    "stays_known",
 ]
 
 
@@ -273,3 +274,15 @@ def run_starts(value: IntArray, line: list[int], first: int | None) -> list[int]
             starts.append(position)
         first = int(value[position])
     return starts
+
+
+def stays_known(moves: Events, until: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Record, entry, exit (or never) and stage of each stay known by `until`, in order."""
+    known = np.flatnonzero(moves.known_at <= until)
+    known = known[np.lexsort((moves.at[known], moves.row[known]))]
+    row, value = moves.row[known], moves.value[known]
+    turn = np.r_[True, (row[1:] != row[:-1]) | (value[1:] != value[:-1])][: len(row)]
+    row, at, value = row[turn], moves.at[known[turn]], value[turn]
+    last = np.append(row[1:] != row[:-1], True)[: len(row)]
+    leaves = np.where(last, NEVER, np.append(at[1:], NEVER)[: len(at)])
+    return row, at, leaves, value

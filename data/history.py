@@ -262,9 +262,24 @@ class History:
             If a deal's currency has no rate by then.
         """
         own = snapshot.value("currency")
-        return self._convert(own.texts(), snapshot.rows, snapshot.at)
+        return self.conversion(own.texts(), snapshot.rows, snapshot.at)
 
-    def _convert(self, own: npt.NDArray[np.object_], rows: IntArray, at: IntArray) -> FloatArray:
+    def conversion(self, own: npt.NDArray[np.object_], rows: IntArray, at: IntArray) -> FloatArray:
+        """Units of the base currency for one of `own` (None: the base) at each moment.
+
+        Parameters
+        ----------
+        own : object, shape (m,)
+            Currency codes.
+        rows : int64, shape (m,)
+            The deals they are of, for the message of an error.
+        at : int64 microseconds, shape (m,)
+
+        Raises
+        ------
+        HistoryError
+            If a currency has no rate by then.
+        """
         factor = np.ones(len(own))
         named = {str(c) for c in set(own.tolist()) if c is not None}
         if not named - {self._currency or ""}:
@@ -288,7 +303,7 @@ class History:
 
         Those known by a moment add up to what was known then: see `data.revenue`.
         """
-        return revenue_events(self.deals, self._convert)
+        return revenue_events(self.deals, self.conversion)
 
     def won_between(
         self, start: np.datetime64, end: np.datetime64, as_of: np.datetime64 | None = None

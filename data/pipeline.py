@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -27,6 +28,7 @@ __all__ = [
 PeriodKind = Literal["week", "month", "quarter"]
 
 _DAY = 86_400_000_000  # microseconds
+_PERIOD_NAME = re.compile(r"(19|20|21)\d\d-\w{2,4}")
 _LEAST, _MOST = 0.02, 0.95  # what a believed chance to be won is kept within
 
 
@@ -135,6 +137,32 @@ class FiscalCalendar:
                 )
             day = following
         return found
+
+    def named(self, name: str, as_of: np.datetime64) -> tuple[PeriodKind, Period]:
+        """The period of a name like 2026-Q1, 2026-03 or 2026-W09, and its kind.
+
+        The kind alone ("week", "month", "quarter") names the period that holds `as_of`.
+
+        Raises
+        ------
+        CalendarError
+            If no period has that name.
+        """
+        for kind in get_args(PeriodKind):
+            if name == kind:
+                return kind, self.periods(kind, as_of, 1)[0]
+        if _PERIOD_NAME.fullmatch(name):
+            # Two years around: a fiscal year may begin in the calendar year before its name.
+            first = self.midnight(dt.date(int(name[:4]) - 1, 1, 1))
+            last = self.midnight(dt.date(int(name[:4]) + 1, 2, 1))
+            for kind in get_args(PeriodKind):
+                for period in self.periods_between(kind, first, last):
+                    if period.name == name:
+                        return kind, period
+        raise CalendarError(
+            f"period is {name!r}; allowed: {', '.join(get_args(PeriodKind))}, or a name like "
+            "2026-Q1, 2026-03 or 2026-W09"
+        )
 
     def _name(self, kind: PeriodKind, start: dt.date) -> str:
         if kind == "week":

@@ -22,6 +22,7 @@ from data.store import StoreError
 from dealcast import __version__, show
 from dealcast.demo import DEALS, run_demo
 from dealcast.doors import Kind, UsageError, open_doors
+from dealcast.pipeline_tables import show_changes, show_metrics
 from dealcast.replay import (
     Plan,
     answer_of,
@@ -31,9 +32,17 @@ from dealcast.replay import (
     show_result,
     write_page,
 )
-from dealcast.tasks import forecast_rows, score_open, score_points, write_rows
+from dealcast.tasks import (
+    changes_rows,
+    forecast_rows,
+    metrics_rows,
+    score_open,
+    score_points,
+    write_rows,
+)
 from models.bundle import BundleError
 from models.registry import RegistryError, Version
+from scoring.changes import ChangesError
 from scoring.forecast import ForecastError
 from scoring.points import PointsError
 from serving.app import run as run_service
@@ -85,6 +94,7 @@ _TOLD = (
     BacktestError,
     BundleError,
     CalendarError,
+    ChangesError,
     ForecastError,
     HistoryError,
     MappingError,
@@ -429,6 +439,66 @@ def forecast(
                 )
     for warning in answer["warnings"]:
         show.note(f"note: {warning}")
+
+
+@app.command()
+@_told
+def changes(
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="A date or a time. Default: seven days before --to."),
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="A date or a time. Default: now.")] = None,
+    by: Annotated[str | None, typer.Option(help="owner, team, pipeline, product, ...")] = None,
+    period: Annotated[
+        str | None,
+        typer.Option(
+            help="Only what is expected to close in it: a name like 2026-Q1, 2026-03 or 2026-W09, "
+            "or week, month or quarter for the one that holds --to."
+        ),
+    ] = None,
+    deals: Annotated[int, typer.Option(min=0, help="How many deals to list.")] = 15,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what moved in the open pipeline since a past date: it adds up to the cent.
+
+    Created, reopened, won, lost, deleted; amounts up and down; close dates pulled in and pushed
+    out; deals that changed hands; exchange rates. Each as it was known at the time.
+    """
+    doors = open_doors(store)
+    answer = changes_rows(doors, start, end, by=by, period=period, most=deals)
+    if as_json:
+        show.to_json(answer)
+    else:
+        show_changes(answer, doors.calendar.zone)
+
+
+@app.command()
+@_told
+def metrics(
+    as_of: AsOf = None,
+    period: Annotated[
+        str,
+        typer.Option(help="week, month or quarter, or a name like 2026-Q1, 2026-03 or 2026-W09."),
+    ] = "quarter",
+    deals: Annotated[
+        int, typer.Option(min=0, help="How many slipped, stalled or risky deals to list.")
+    ] = 15,
+    store: StoreUrl = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the sales KPIs, the pace of the period, the stages, and deals that want a look.
+
+    docs/kpis.md defines each. What the records cannot tell says why. The win probabilities of the
+    stages, and the chance behind "at risk", need a model that may answer for the moment.
+    """
+    doors = open_doors(store)
+    answer = metrics_rows(doors, doors.moment(as_of), period=period, most=deals, say=show.note)
+    if as_json:
+        show.to_json(answer)
+    else:
+        show_metrics(answer, doors.calendar.zone)
 
 
 @app.command()

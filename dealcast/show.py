@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -27,21 +27,27 @@ def to_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; numbers come formatted."""
-    texts = [
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    texts: Collection[str] = (),
+) -> None:
+    """Print a table; numbers come formatted. The first column and `texts` begin at the left."""
+    cells = [
         ["" if v is None else f"{v:,}" if isinstance(v, int) else str(v) for v in row]
         for row in rows
     ]
     # A column that says nothing in any row is left out.
-    used = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in texts)]
+    used = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
     if title:
         _out.print(title, style="bold", markup=False, soft_wrap=True)
     shown = Table(box=SIMPLE_HEAD, padding=(0, 1), show_edge=False)
     for i in used:
-        shown.add_column(columns[i], justify="left" if i == 0 else "right")
-    for row in texts:
-        shown.add_row(*(row[i] for i in used))
+        left = i == 0 or columns[i] in texts
+        shown.add_column(columns[i], justify="left" if left else "right")
+    for cell in cells:
+        shown.add_row(*(cell[i] for i in used))
     _out.print(shown)
     _out.print()
 

@@ -14,15 +14,21 @@ import pandas as pd
 
 from data.pipeline import Period, PeriodKind
 from dealcast.doors import Doors, Kind, UsageError
+from scoring.books import Books
 from scoring.bundles import DealBundle, LeadBundle
+from scoring.changes import changes
 from scoring.forecast import forecast
+from scoring.metrics import metrics
 from scoring.points import points_of, probabilities
 from scoring.scores import score_deals, score_leads
 from serving.answers import deal_answer, forecast_answer, lead_answer, time_text
 from serving.desk import HORIZONS
+from serving.pipeline_answers import changes_answer, metrics_answer, stages_answer
 
 __all__ = [
+    "changes_rows",
     "forecast_rows",
+    "metrics_rows",
     "score_open",
     "score_points",
     "write_rows",
@@ -178,6 +184,38 @@ def forecast_rows(
     found = forecast(doors.history, bundle, as_of, periods, by, levels=levels)
     through = bundle.manifest.trained_through
     return forecast_answer(found, doors.calendar) | {"hindsight": through > time_text(as_of)}
+
+
+def changes_rows(
+    doors: Doors,
+    start: str | None,
+    end: str | None,
+    *,
+    by: str | None,
+    period: str | None,
+    most: int,
+) -> dict[str, Any]:
+    """What moved in the open pipeline; by default in the seven days up to now."""
+    to = doors.moment(end)
+    since = to - np.timedelta64(7, "D") if start is None else doors.moment(start)
+    within = None if period is None else doors.calendar.named(period, to)[1]
+    found = changes(doors.history, since, to, by, period=within, calendar=doors.calendar, most=most)
+    return changes_answer(found, doors.calendar)
+
+
+def metrics_rows(
+    doors: Doors, as_of: np.datetime64, *, period: str, most: int, say: Say
+) -> dict[str, Any]:
+    """The KPIs, the pace, the stages and the deals that want a look, as of a moment."""
+    kind, found = doors.calendar.named(period, as_of)
+    try:
+        bundle = doors.bundle_at("deal", as_of, say=say)
+    except UsageError as error:
+        say(f"note: without a model: {error}")
+        bundle = None
+    assert bundle is None or isinstance(bundle, DealBundle)
+    books = Books(doors.history, doors.calendar, as_of, kind, found, bundle)
+    return metrics_answer(metrics(books, most)) | {"stages": stages_answer(books)["stages"]}
 
 
 def write_rows(rows: Sequence[dict[str, Any]], file: Path, form: str | None) -> None:

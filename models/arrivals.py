@@ -1,18 +1,22 @@
 """Business not yet in the pipeline: how many deals will come, which are won, and when.
 
-Counts per day follow a level with a weekday profile, made uncertain by a shared gamma; each
-arrival is won after a delay read from an Aalen-Johansen curve by age. Given the gamma, wins per
-period are Poisson (a thinned Poisson process), so that no single arrival needs to be drawn.
+Counts per day follow a level with a profile of the week and the year, made uncertain by a shared
+gamma; each arrival is won after a delay read from an Aalen-Johansen curve by age, the likelier
+the more is won at that time of the calendar. Given the gamma, wins per period are Poisson (a
+thinned Poisson process), so that no single arrival needs to be drawn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import fftconvolve
+
+from models.day_profile import DayProfile
 
 __all__ = ["ArrivalModel", "aalen_johansen"]
 
@@ -90,6 +94,10 @@ class ArrivalModel:
     shares : dict of str to dict of str to float
         By grouping ("owner", "team"), each group's share of new business; the rest is
         unassigned.
+    season : DayProfile
+        Factors on the arrivals of a day besides its weekday.
+    closings : DayProfile
+        Factors on what is won on a day, against those of the time that `won_by` was learnt from.
     """
 
     per_weekday: FloatArray
@@ -98,6 +106,8 @@ class ArrivalModel:
     won_by: FloatArray
     amounts: FloatArray
     shares: dict[str, dict[str, float]]
+    season: DayProfile = field(default_factory=DayProfile.flat)
+    closings: DayProfile = field(default_factory=DayProfile.flat)
 
     @classmethod
     def fit(
@@ -111,6 +121,7 @@ class ArrivalModel:
         now: float,
         first: float,
         t_max: float,
+        first_month: int = 1,
     ) -> ArrivalModel:
         """Learn from the deals known by `now`.
 
@@ -130,6 +141,8 @@ class ArrivalModel:
             Where the records begin: deals created earlier are there only because they lasted.
         t_max : float
             Longest delay considered, days.
+        first_month : int
+            First month of the fiscal year.
         """
         # The day on which records begin is partly seen, and chosen for having an arrival.
         since = max(np.floor(first) + 1.0, np.floor(now) - 7 * _WEEKS)
@@ -140,6 +153,9 @@ class ArrivalModel:
             minlength=max(len(days), 1),
         )[: len(days)]
         weight = 0.5 ** ((np.floor(now) - days) / _HALF_LIFE)
+        every, came = _daily(created, first, now)
+        profile = DayProfile.fit(every, came, np.ones(len(every)), first_month)
+        season = profile.without_weekdays()
         spread, weeks = _weekly_spread(counts, weight)
         recent = created >= now - max(90.0, 2 * t_max)
         entry = np.maximum(first - created, 0.0)
@@ -150,13 +166,16 @@ class ArrivalModel:
         won_by = np.r_[0.0, curve[:, 0]][place] if len(ages) else np.zeros(len(grid))
         won = np.flatnonzero((outcome == 1) & (won_amount > 0))
         won = won[np.argsort(created[won] + age[won], kind="stable")][-_AMOUNTS:]
+        closed = created[outcome == 1] + age[outcome == 1]
         return cls(
-            _weekday_profile(days, counts, weight),
+            _weekday_profile(days, counts, weight * season.factor(days), weight),
             spread,
             weeks,
             won_by,
             won_amount[won],
             {name: _shares(values[recent], outcome[recent]) for name, values in groups.items()},
+            season,
+            _closings(every, came, _daily(closed, first, now)[1], won_by, first_month),
         )
 
     def wins_expected(self, now: float, edges: FloatArray) -> FloatArray:
@@ -170,13 +189,15 @@ class ArrivalModel:
             Days after `now`, ascending, the first >= 0.
         """
         arrival = np.arange(_STEP / 2, float(edges[-1]) + _STEP / 2, _STEP)
-        day = np.floor(now + arrival).astype(np.int64)
-        rate = self.per_weekday[(day + 3) % 7] * _STEP
-        reach = np.maximum(edges[None, :] - arrival[:, None], 0.0) / _STEP
-        index = np.minimum(reach, len(self.won_by) - 1.0)
-        won = np.interp(index, np.arange(len(self.won_by)), self.won_by)
-        won = np.where(reach > 0, won, 0.0)
-        return np.asarray(np.diff(rate @ won))
+        day = np.floor(now + arrival)
+        rate = self.per_weekday[(day.astype(np.int64) + 3) % 7] * self.season.factor(day) * _STEP
+        # From the middle of the step in which a deal arrives to the end of a later one.
+        lag = np.minimum(np.arange(len(arrival)) + 0.5, len(self.won_by) - 1.0)
+        won = np.interp(lag, np.arange(len(self.won_by)), self.won_by)
+        wins = fftconvolve(rate, np.diff(won, prepend=0.0))[: len(rate)] if len(rate) else rate
+        wins = np.maximum(wins, 0.0) * self.closings.factor(day)
+        total = np.append(0.0, np.cumsum(wins))
+        return np.asarray(np.diff(np.interp(edges / _STEP, np.arange(len(total)), total)))
 
     def to_state(self) -> dict[str, Any]:
         """Plain values and arrays."""
@@ -191,6 +212,8 @@ class ArrivalModel:
                 by: {"names": list(shares), "values": list(shares.values())}
                 for by, shares in self.shares.items()
             },
+            "season": self.season.to_state(),
+            "closings": self.closings.to_state(),
         }
 
     @classmethod
@@ -203,6 +226,7 @@ class ArrivalModel:
                 by: dict(zip(shares["names"], shares["values"], strict=True))
                 for by, shares in state["shares"].items()
             },
+            DayProfile.from_state(state["season"]), DayProfile.from_state(state["closings"]),
         )  # fmt: skip
 
 
@@ -221,15 +245,45 @@ def _weekly_spread(counts: IntArray, weight: FloatArray) -> tuple[float, float]:
     return float(spread), weeks
 
 
-def _weekday_profile(days: FloatArray, counts: IntArray, weight: FloatArray) -> FloatArray:
+def _daily(moments: FloatArray, first: float, now: float) -> tuple[FloatArray, FloatArray]:
+    """Whole days of the records, the first and the running one left out, and the count of each."""
+    days = np.arange(np.floor(first) + 1.0, np.floor(now))
+    place = np.floor(moments).astype(np.int64) - int(np.floor(first) + 1.0)
+    inside = (place >= 0) & (place < len(days))
+    return days, np.bincount(place[inside], minlength=len(days)).astype(np.float64)
+
+
+def _closings(
+    days: FloatArray, came: FloatArray, won: FloatArray, won_by: FloatArray, first_month: int
+) -> DayProfile:
+    """How the calendar shapes what is won, beyond when deals arrived and how long they take.
+
+    On the scale of the days that `won_by` was learnt from, the newest ones.
+    """
+    whole = won_by[:: int(1 / _STEP)]
+    delay = np.diff(whole, prepend=0.0)
+    if len(days) <= len(delay) or whole[-1] <= 0:
+        return DayProfile.flat()
+    due = np.maximum(fftconvolve(came, delay)[: len(days)], 0.0)
+    seen = slice(len(delay), None)  # before that, deals older than the records are missing
+    found = DayProfile.fit(days[seen], won[seen], due[seen], first_month)
+    recent = slice(-max(90, 2 * len(delay)), None)
+    usual = np.average(found.factor(days[recent]), weights=due[recent] + 1e-9)
+    return replace(found, weekday=found.weekday - np.log(usual))
+
+
+def _weekday_profile(
+    days: FloatArray, counts: IntArray, exposure: FloatArray, weight: FloatArray
+) -> FloatArray:
+    """Arrivals of each weekday, counts being due `exposure` times as many, weighed by recency."""
     if len(days) == 0:
         return np.zeros(7)
     weekday = (days.astype(np.int64) + 3) % 7
-    level = float(np.average(counts, weights=weight))
+    level = float((weight * counts).sum() / exposure.sum())
     total = np.bincount(weekday, weight * counts, 7)
     # Each weekday starts with the weight of one average week.
-    prior = weight.mean()
-    return np.asarray((total + prior * level) / (np.bincount(weekday, weight, 7) + prior))
+    prior = exposure.mean()
+    return np.asarray((total + prior * level) / (np.bincount(weekday, exposure, 7) + prior))
 
 
 def _shares(values: npt.NDArray[np.object_], outcome: IntArray) -> dict[str, float]:

@@ -96,7 +96,7 @@ class DealRows:
 
 def calendar_columns(span: float) -> tuple[str, ...]:
     """Calendar columns that `span` days of history can teach."""
-    known = {"weekday_share": 0.0, "season_sin": 730.0, "season_cos": 730.0}
+    known = {"weekday_share": 0.0, "season_sin": 730.0, "season_cos": 730.0, "turn_of_year": 730.0}
     return tuple(c for c in CALENDAR_COLUMNS if span >= known.get(c, 200.0))
 
 

@@ -23,6 +23,7 @@ CALENDAR_COLUMNS = (
     "last_month_of_quarter",
     "season_sin",
     "season_cos",
+    "turn_of_year",
 )
 
 
@@ -146,4 +147,17 @@ def _calendar(begin: FloatArray, end: FloatArray, first_month: int) -> dict[str,
         "last_month_of_quarter": (in_quarter == 2).astype(np.float64),
         "season_sin": np.sin(turn),
         "season_cos": np.cos(turn),
+        "turn_of_year": _turn_of_year(begin, end),
     }
+
+
+def _turn_of_year(begin: FloatArray, end: FloatArray) -> FloatArray:
+    """Share of each interval that lies between 24 December and New Year's Day."""
+    length = end - begin
+    first = begin.astype("datetime64[D]").astype("datetime64[Y]").astype(np.int64)
+    share = np.zeros_like(length)
+    for year in range(int(first.min(initial=0)), int(first.max(initial=-1)) + 3):
+        new_year = float(np.datetime64(year, "Y").astype("datetime64[D]").astype(np.int64))
+        inside = np.minimum(end, new_year + 1.0) - np.maximum(begin, new_year - 8.0)
+        share += np.clip(inside, 0.0, None)
+    return np.divide(share, length, out=np.zeros_like(length), where=length > 0)

@@ -59,6 +59,16 @@ class Manifest:
         """The registered model's name."""
         return f"dealcast-{self.kind}"
 
+    @property
+    def answer(self) -> dict[str, str]:
+        """What every answer says of the model behind it."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "trained_at": self.trained_at,
+            "trained_through": self.trained_through,
+        }
+
 
 @dataclass(frozen=True)
 class Reference:

@@ -16,6 +16,7 @@ from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
 from scoring.simulation import Draws, OpenDeals, Shocks, levelled, simulate_new, simulate_open
 from scoring.stand_ins import deal_columns
+from scoring.targets import WHOLE, target_of
 
 __all__ = [
     "GROUPINGS",
@@ -32,7 +33,6 @@ __all__ = [
 
 FloatArray = npt.NDArray[np.float64]
 
-WHOLE = "all"
 UNASSIGNED = "unassigned"
 GROUPINGS: dict[str, str] = {
     "owner": "owner_id",
@@ -43,8 +43,6 @@ GROUPINGS: dict[str, str] = {
     "type": "deal_type",
 }
 _DRIVERS = 5
-# Kinds of target that count something else than money.
-_COUNTS = ("quantity", "count", "deals", "activities", "meetings", "calls")
 
 
 class ForecastError(ValueError):
@@ -278,7 +276,9 @@ def _cell(
     members: npt.NDArray[np.int64],
 ) -> Cell:  # fmt: skip
     """The answer for one period and group, from the draws of its revenue."""
-    target = _target(asked, asked.periods[p], group)
+    target = target_of(
+        asked.history, asked.bundle.calendar, asked.as_of, asked.periods[p], asked.by, group
+    )
     quantiles = np.quantile(values, asked.points)
     return Cell(
         asked.periods[p],
@@ -346,43 +346,6 @@ def _quantile_points(levels: Sequence[float]) -> list[float]:
     for level in levels:
         points |= {round((1 - level) / 2, 6), round((1 + level) / 2, 6)}
     return sorted(points)
-
-
-def _target(asked: _Asked, period: Period, group: str) -> float | None:
-    """The revenue target of exactly this period and group; targets are never summed."""
-    targets = asked.history.tables["target"]
-    scope = "all" if group == WHOLE else asked.by
-    day_of = asked.bundle.calendar.day_of
-    here = (
-        (targets["scope"] == scope)
-        & ((targets["scope_id"] == group) | (scope == "all"))
-        & (targets["period_start"] == np.datetime64(day_of(period.start), "D"))
-        & (targets["period_end"] == np.datetime64(day_of(period.end), "D"))
-    )
-    kinds = targets["kind"]
-    found = [i for i in np.flatnonzero(here) if str(kinds[i]).casefold() not in _COUNTS]
-    if not found:
-        return None
-    rate = _rate(asked.history, targets["currency"][found[-1]], asked.as_of)
-    return float(targets["amount"][found[-1]]) * rate
-
-
-def _rate(history: History, code: str | None, as_of: np.datetime64) -> float:
-    """Units of the base currency for one of a target's, by the latest rate known."""
-    if code is None or code == history.currency:
-        return 1.0
-    table = history.tables["exchange_rate"]
-    found = np.flatnonzero(
-        (table["from_currency"] == code)
-        & (table["to_currency"] == history.currency)
-        & (table["date"] <= as_of)
-    )
-    if not len(found):
-        raise ForecastError(
-            f"a target is in {code}, and there is no rate from {code} to {history.currency} on or "
-            f"before {as_of.astype('datetime64[D]')}; import exchange rates"
-        )
-    return float(table["rate"][found[np.argmax(table["date"][found])]])
 
 
 def _coverage(asked: _Asked, period: Period, group: str) -> list[dict[str, Any]]:

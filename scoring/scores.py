@@ -13,7 +13,7 @@ from data.features import Feature, compute
 from data.history import OPEN, WON, Snapshot
 from models.calibration import logit
 from models.deal_arms import AHEAD
-from scoring.bundles import DealBundle, LeadBundle, Manifest
+from scoring.bundles import DealBundle, LeadBundle
 from scoring.curves import QUANTILES, CurvePoint, Curves, Range
 from scoring.reasons import Comparison, Reason, tell
 from scoring.stand_ins import deal_columns, stand_ins
@@ -177,7 +177,7 @@ def _score_open(
                 base=None if told is None else float(told[0][i]),
                 evidence=_deal_evidence(bundle, stage_name),
                 warnings=_deal_warnings(bundle, stage_name, instead, bool(known)),
-                model=_model(bundle.manifest),
+                model=bundle.manifest.answer,
             )
         )
     return out
@@ -278,7 +278,7 @@ def score_leads(
                 base=None if closed or told is None else told[0],
                 evidence={"method": "closed"} if closed else _lead_evidence(bundle),
                 warnings=(),
-                model=_model(bundle.manifest),
+                model=bundle.manifest.answer,
             )
         )
     return scores
@@ -319,7 +319,7 @@ def _closed_deal(snapshot: Snapshot, i: int, bundle: DealBundle) -> DealScore:
         base=None,
         evidence={"method": "closed"},
         warnings=(),
-        model=_model(bundle.manifest),
+        model=bundle.manifest.answer,
     )
 
 
@@ -389,12 +389,3 @@ def _grade(probability: float) -> str:
 
 def _or_none(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _model(manifest: Manifest) -> dict[str, str]:
-    return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "trained_at": manifest.trained_at,
-        "trained_through": manifest.trained_through,
-    }

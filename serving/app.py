@@ -21,7 +21,7 @@ from serving import errors
 from serving.auth import AuthenticationError, KeyRing, token_of
 from serving.desk import Desk
 from serving.live import Live
-from serving.routes import forecast, models, operations, records, scores
+from serving.routes import forecast, models, operations, pipeline, records, scores
 from serving.routes.access import Services
 from serving.settings import Settings
 
@@ -83,7 +83,7 @@ def create_app(
         docs_url=None,  # FastAPI's own pages load scripts from another server
         redoc_url=None,
     )
-    for routes in (scores, records, forecast, models, operations):
+    for routes in (scores, records, forecast, pipeline, models, operations):
         app.include_router(routes.router)
     errors.install(app)
     # The last one added sees a request first: a body is read only for those who have a key.

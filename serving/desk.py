@@ -20,8 +20,11 @@ from data.history import Side, Snapshot
 from data.pipeline import PeriodKind
 from data.records import Entity, RecordError, parse_time
 from data.store import IssuedForecast, IssuedScore, Store
+from scoring.books import Books
 from scoring.bundles import DealBundle
+from scoring.changes import changes
 from scoring.forecast import Forecast, forecast
+from scoring.metrics import metrics
 from scoring.scores import DealScore, LeadScore
 from serving.answers import forecast_answer, time_text
 from serving.batch import (
@@ -36,7 +39,8 @@ from serving.batch import (
 )
 from serving.current import CurrentHistory
 from serving.intake import stored_snapshot
-from serving.live import Live
+from serving.live import Live, NoModelError
+from serving.pipeline_answers import changes_answer, metrics_answer, stages_answer
 from serving.settings import Settings
 from serving.writes import Rejected, Stored, write_records
 
@@ -47,6 +51,7 @@ Clock = Callable[[], np.datetime64]
 # Periods shown when no horizon is asked for, and the most there may be.
 HORIZONS: dict[str, tuple[int, int]] = {"week": (4, 53), "month": (3, 24), "quarter": (2, 12)}
 _NOW = np.timedelta64(60, "s")  # an as_of this close to now means now
+_WEEK = np.timedelta64(7, "D")
 _PEERS_TOLERANCE = 60.0  # seconds that context from other records may be out of date
 _RANKING_KEPT = np.timedelta64(60, "s")
 
@@ -348,6 +353,80 @@ class Desk:
             )
         return warnings
 
+    # --- the pipeline as it stands, and as it moved
+
+    def changes(
+        self,
+        start: str | None = None,
+        end: str | None = None,
+        *,
+        by: str | None = None,
+        period: str | None = None,
+        most: int = 20,
+    ) -> dict[str, Any]:
+        """What moved in the open pipeline; by default in the seven days up to now.
+
+        Parameters
+        ----------
+        period : str, optional
+            Only what is expected to close in it: a name like 2026-Q1, or week, month or quarter
+            for the one that holds the end.
+        most : int
+            How many deals to list, the largest first.
+
+        Raises
+        ------
+        RecordError, ForecastError, CalendarError, ChangesError
+            If an argument is not one of those allowed.
+        StoreError, HistoryError
+        """
+        now = self._clock()
+        to = self._moment(end, now, "to")[0]
+        since = to - _WEEK if start is None else self._moment(start, now, "from")[0]
+        calendar = self._settings.calendar
+        within = None if period is None else calendar.named(period, to)[1]
+        history = self._current.get().history
+        found = changes(history, since, to, by, period=within, calendar=calendar, most=most)
+        return changes_answer(found, calendar)
+
+    def metrics(
+        self, *, as_of: str | None = None, period: str = "quarter", most: int = 20
+    ) -> dict[str, Any]:
+        """The KPIs, the pace of the period, and the deals that want a look.
+
+        A model is asked where one may answer for the moment; what needs one says so where not.
+
+        Raises
+        ------
+        RecordError, CalendarError
+            If an argument is not one of those allowed.
+        StoreError, HistoryError
+        """
+        return metrics_answer(metrics(self._books(as_of, period), most))
+
+    def stages(self, *, as_of: str | None = None) -> dict[str, Any]:
+        """The table of stages.
+
+        Raises
+        ------
+        RecordError
+            If as_of is no time.
+        StoreError, HistoryError
+        """
+        return stages_answer(self._books(as_of, "quarter"))
+
+    def _books(self, as_of: str | None, period: str) -> Books:
+        now = self._clock()
+        at, past = self._moment(as_of, now)
+        calendar = self._settings.calendar
+        kind, found = calendar.named(period, at)
+        try:
+            bundle = self._bundle("deal", at, past)
+        except (AsOfError, NoModelError):
+            bundle = None
+        assert bundle is None or isinstance(bundle, DealBundle)
+        return Books(self._current.get().history, calendar, at, kind, found, bundle)
+
     # --- records
 
     def write(
@@ -377,14 +456,16 @@ class Desk:
         if count > most:
             raise TooManyError(f"there are {count:,} records; allowed: {most:,} a call; send parts")
 
-    def _moment(self, as_of: str | None, now: np.datetime64) -> tuple[np.datetime64, bool]:
+    def _moment(
+        self, as_of: str | None, now: np.datetime64, name: str = "as_of"
+    ) -> tuple[np.datetime64, bool]:
         """The moment asked for, and whether it is past."""
         if as_of is None:
             return now, False
         at = parse_time(as_of, ZoneInfo(self._settings.time_zone))
         allowed = "an ISO 8601 time or date, like 2026-03-31T14:00:00Z, up to now"
         if at is None or at > now + _NOW:
-            raise RecordError("as_of", as_of, allowed)
+            raise RecordError(name, as_of, allowed)
         return at, bool(at < now - _NOW)
 
     def _bundle(self, kind: Side, at: np.datetime64, past: bool) -> Bundle:

@@ -22,6 +22,7 @@ from data.records import RecordError
 from data.store import ConflictError, StoreError
 from models.bundle import BundleError
 from models.registry import NoSuchVersion, RegistryError, TrackerError
+from scoring.changes import ChangesError
 from scoring.forecast import ForecastError
 from serving.auth import AuthenticationError, ScopeError
 from serving.batch import CurrencyError, GoneError, UnknownError
@@ -60,6 +61,7 @@ _KINDS: dict[type[Exception], Kind] = {
     CurrencyError: _INVALID,
     ForecastError: _INVALID,
     CalendarError: _INVALID,
+    ChangesError: _INVALID,
     RejectedError: Kind(422, "records-rejected", "Some records are not valid; nothing was stored"),
     AuthenticationError: Kind(401, "not-authenticated", "A valid API key is needed"),
     ScopeError: Kind(403, "not-allowed", "The API key may not do this"),

@@ -40,6 +40,7 @@ _LEAST_CLOSED = 20  # closed deals, or matured leads, before anything is held ba
 _LEAST_ORIGINS = 4
 _LEAST_GAIN = 0.001  # log loss that recalibration must save to be worth its noise
 _MOST_ORIGINS = 12
+_REFIT_DAYS = 42  # a company trains about that often
 _REFITS = 3  # fits a slice, whose predictions teach the recalibration of leads
 
 FloatArray = npt.NDArray[np.float64]
@@ -149,7 +150,7 @@ def train_deals(
         if helps:
             newest, evaluation = recalibrated, rival
         say("back-testing the forecast")
-        issued = _replay(history, oldest, newest, first, second, until, horizon, recipe)
+        issued = _replay(history, oldest, newest, first, second, until, horizon, earlier)
     else:
         notes.append(
             f"{_closed(history, 'deal', first)} deals had closed by {_day(first)}, too few to hold "
@@ -317,17 +318,28 @@ def _replay(
     history: History, oldest: DealBundle, newest: DealBundle, first: int, second: int, until: int,
     horizon: int, recipe: Recipe,
 ) -> list[Issued]:  # fmt: skip
-    """Weekly origins between the first cut and the end, with the hazards known at each."""
+    """Origins spread from the first cut to the end, by hazards fitted at most six weeks before.
+
+    Spread, since neighbours share what happens after them; fitted anew, since a model that nobody
+    has trained for half a year is not what a company asks.
+    """
     spans = [float(h) for h in (7, 14, 28, 91) if h <= max(horizon, 7)]
     last = until - int(spans[-1] * DAY)
     origins = np.arange(first - first % DAY + DAY, last + 1, 7 * DAY)
     if len(origins) > _MOST_ORIGINS:
-        origins = origins[-_MOST_ORIGINS:]
+        origins = origins[np.linspace(0, len(origins) - 1, _MOST_ORIGINS).astype(np.int64)]
     if len(origins) == 0:
         return []
+    fits = {first: oldest, second: newest}
+    for origin in origins.tolist():
+        if origin - max(at for at in fits if at < origin) > _REFIT_DAYS * DAY:
+            fits[origin - 1] = again = fit_deals(history, origin, recipe)
+            if origin > second:  # what the correction of the newest fit was learnt before
+                model = again.model.corrected_like(newest.model)
+                fits[origin - 1] = replace(again, model=model)
     return backtest(
         history, [np.datetime64(int(o), "us") for o in origins], spans, recipe, refit_days=0.5,
-        draws=2000, bundles=lambda at: oldest if at < second else newest, until=until,
+        draws=2000, bundles=lambda at: fits[max(f for f in fits if f < at)], until=until,
     )  # fmt: skip
 
 

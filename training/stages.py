@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from data.events import Events
+from data.events import stays_known
 from data.history import OPEN, WON, History
 from data.pipeline import open_stages
 from data.timelines import DAY
@@ -20,7 +20,6 @@ IntArray = npt.NDArray[np.int64]
 
 _LEVEL = 20.0  # deals that the level above is worth
 _FEW, _SHARE = 5.0, 0.3  # deals that the organisation's own prior is worth, and its share won
-_NEVER = np.iinfo(np.int64).max
 
 
 def stage_prior(history: History) -> StagePrior:
@@ -33,7 +32,7 @@ def stage_exits(history: History, prior: StagePrior, until: int) -> Exits:
     """Every stay of a deal in a stage while it was open and watched, as known at `until`."""
     ledger = history.deals
     spells = open_spells(ledger, until)
-    row, at, leaves, value = _stays(ledger.stages, until)
+    row, at, leaves, value = stays_known(ledger.stages, until)
     lo, hi = np.searchsorted(row, spells.row), np.searchsorted(row, spells.row, side="right")
     spell = np.repeat(np.arange(len(lo)), hi - lo)
     stay = np.arange(len(spell)) - np.repeat(np.cumsum(hi - lo) - hi, hi - lo)
@@ -50,18 +49,6 @@ def stage_exits(history: History, prior: StagePrior, until: int) -> Exits:
     following = code[np.append(value, -1)[np.where(moved, stay + 1, -1)]]
     to = np.where(moved, following, closing)
     return Exits(code[value[stay]], (begin - at[stay]) / DAY, (end - begin) / DAY, to)
-
-
-def _stays(moves: Events, until: int) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """Record, entry, exit (or never) and stage of each stay known by `until`, in order."""
-    known = np.flatnonzero(moves.known_at <= until)
-    known = known[np.lexsort((moves.at[known], moves.row[known]))]
-    row, value = moves.row[known], moves.value[known]
-    turn = np.r_[True, (row[1:] != row[:-1]) | (value[1:] != value[:-1])][: len(row)]
-    row, at, value = row[turn], moves.at[known[turn]], value[turn]
-    last = np.append(row[1:] != row[:-1], True)[: len(row)]
-    leaves = np.where(last, _NEVER, np.append(at[1:], _NEVER)[: len(at)])
-    return row, at, leaves, value
 
 
 def _places_of(levels: npt.NDArray[np.object_], names: tuple[str, ...]) -> IntArray:

@@ -169,6 +169,26 @@ def test_in_utc_local_days_are_the_days() -> None:
 # --- refusals and presets --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("first", [1, 4, 12])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_period_is_found_by_its_name(kind: PeriodKind, first: int) -> None:
+    calendar = FiscalCalendar(first, "Europe/Berlin")
+    for period in calendar.periods(kind, us("2023-11-20"), 30):
+        assert calendar.named(period.name, us("2020-01-01")) == (kind, period)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_alone_names_the_period_that_holds_the_moment(kind: PeriodKind) -> None:
+    calendar, at = FiscalCalendar(), us("2026-02-16T12:00")
+    assert calendar.named(kind, at) == (kind, calendar.periods(kind, at, 1)[0])
+
+
+@pytest.mark.parametrize("name", ["2026-Q5", "2026-13", "2025-W53", "2026", "", "9999-Q1", "year"])
+def test_a_period_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(CalendarError, match="2026-Q1, 2026-03 or 2026-W09"):
+        FiscalCalendar().named(name, us("2026-01-01"))
+
+
 @pytest.mark.parametrize("month", [0, 13, -1])
 def test_a_month_that_is_none_is_refused(month: int) -> None:
     with pytest.raises(CalendarError, match=f"first_month is {month}; allowed: 1 to 12"):

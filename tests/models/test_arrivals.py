@@ -200,3 +200,26 @@ def test_a_model_comes_back_from_disk(tmp_path: Path) -> None:
     assert (
         again.wins_expected(MONDAY, edges).tobytes() == model.wins_expected(MONDAY, edges).tobytes()
     )
+
+
+def test_the_season_of_arrivals_and_of_wins_is_learnt() -> None:
+    """Four years whose summers bring twice the deals of winters: next summer is told so."""
+    rng = np.random.default_rng(0)
+    first = float(np.datetime64("2020-01-01", "D").astype(int))
+    now = float(np.datetime64("2023-12-31", "D").astype(int))
+    days = np.arange(first, now)
+    angle = 2 * np.pi * ((days - first) % 365.25 - 182.0) / 365.25
+    created = np.repeat(days, rng.poisson(10.0 * np.exp(0.35 * np.cos(angle)))) + 0.5
+    delay = rng.exponential(20.0, len(created))
+    won = (rng.random(len(created)) < 0.4) & (created + delay < now)
+    age = np.where(won, delay, np.minimum(delay, now - created))
+    outcome = np.where(won, 1, np.where(created + delay < now, 2, 0))
+    model = ArrivalModel.fit(
+        created, age, outcome, np.where(won, 100.0, np.nan), {}, now=now, first=first, t_max=120.0
+    )
+    year = model.wins_expected(now, np.arange(0.0, 361.0, 30.0))
+    # The first month has no deals of before it; from the fifth on all is in place.
+    rest = year[4:]
+    assert rest.argmax() in (1, 2, 3) and rest.max() / year[10] > 1.5
+    due = 0.4 * 10.0 * 30.0 * np.exp(0.35)
+    assert rest.max() == pytest.approx(due, rel=0.15)

@@ -85,6 +85,16 @@ def test_the_calendar_tells_weekends_quarters_and_seasons() -> None:
     assert cells.calendar["season_cos"][0, 0] == pytest.approx(np.cos(angle))
 
 
+def test_the_turn_of_the_year_lasts_from_christmas_eve_to_new_years_day() -> None:
+    days = HazardGrid((0.0, 1.0, 2.0, 7.0)).cells(np.array([day("2024-12-20T00:00:00")]))
+    np.testing.assert_allclose(days.calendar["turn_of_year"][0, :3], [0, 0, 0.6])
+    weeks = HazardGrid((0.0, 7.0, 14.0, 21.0)).cells(np.array([day("2024-12-25T00:00:00")]))
+    real = weeks.end[0] > weeks.begin[0]
+    np.testing.assert_allclose(weeks.calendar["turn_of_year"][0, real], [1, 1 / 7, 0], atol=1e-12)
+    late = HazardGrid((0.0, 1.0)).cells(np.array([day("2025-01-01T00:00:00")]))
+    assert late.calendar["turn_of_year"][0, 0] == 1.0
+
+
 def test_half_a_saturday_is_no_working_time() -> None:
     cells = GRID.cells(np.array([day("2024-03-29T12:00:00")]))  # noon on a Friday
     assert cells.calendar["weekday_share"][0, 0] == pytest.approx(0.5)

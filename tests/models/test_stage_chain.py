@@ -79,7 +79,9 @@ def test_a_stage_far_from_belief_does_not_speak_for_the_others() -> None:
     exits = Exits(np.zeros(n, np.int64), np.zeros(n), rng.exponential(10.0, n), to)
     win = StageChain.fit(LADDER, exits).win()[:3, 0]
     assert win[0] < 0.06
-    assert win[2] > 0.5  # nobody was seen at the offer, believed .8
+    # Nobody was seen at the offer, believed .8: it is drawn to what deals in general do (.3), not
+    # to the one in ten that leaves the first stage.
+    assert win[2] > 0.35
 
 
 def test_stages_lean_on_their_own_pipeline() -> None:
@@ -90,7 +92,7 @@ def test_stages_lean_on_their_own_pipeline() -> None:
     stage, to = np.repeat([0, 2], 30), np.repeat([6, 3], 30)  # all lost here, none there
     exits = Exits(stage, np.zeros(60), np.full(60, 5.0), to)
     win = StageChain.fit(two, exits).win()[:, 0]
-    assert win[0] < 0.12 and win[2] > 0.45
+    assert win[0] < 0.12 and win[2] > 0.35
     assert win[1] < win[3]  # neither was seen: each is taken after its own pipeline
 
 

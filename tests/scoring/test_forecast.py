@@ -400,7 +400,7 @@ def test_a_target_in_another_currency_is_converted() -> None:
     }
     crm = history("EUR", **rows, exchange_rate=rates(("2024-01-01", 0.5), ("2024-06-01", 9.0)))
     assert cells(crm, horizon=1)[0].target == 50.0
-    with pytest.raises(ForecastError, match="a target is in USD, and there is no rate"):
+    with pytest.raises(HistoryError, match="a target is in USD, and there is no rate"):
         cells(history("EUR", **rows), horizon=1)
 
 

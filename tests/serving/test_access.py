@@ -26,6 +26,9 @@ CALLS: dict[tuple[str, str], str] = {
         )
     },
     ("GET", "/v1/forecast"): "forecast",
+    ("GET", "/v1/pipeline/changes"): "forecast",
+    ("GET", "/v1/pipeline/metrics"): "forecast",
+    ("GET", "/v1/pipeline/stages"): "forecast",
     ("GET", "/v1/models"): "models",
     ("GET", "/v1/models/{name}"): "models",
     ("POST", "/v1/models/{name}/promote"): "models",

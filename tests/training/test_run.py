@@ -88,8 +88,9 @@ def test_a_run_fits_calibrates_judges_and_refits_in_that_order(
     found = train_deals(
         company(), end(), RECIPE, trained_at="2026-01-01T00:00:00Z", say=said.append
     )
-    first, second, until = watched.fits
+    first, second, *replayed, until = watched.fits
     assert first < second < until == int(end().astype(np.int64))
+    assert all(first < at < until for at in replayed)
     calibration = watched.rows[0]
     assert calibration == (first, second, second)  # rows and labels lie before the judged slice
     assert {start for _, start in watched.judged} == {second}

@@ -175,3 +175,26 @@ def test_an_empty_store_says_how_to_begin(run: Any, tmp_path: Path) -> None:
 
 def test_a_wrong_moment_is_refused(run: Any) -> None:
     assert "2026-03-31" in run("forecast", "--as-of", "soon", code=2)
+
+
+def test_what_moved_adds_up_and_is_told_in_tables(run: Any) -> None:
+    answer = json.loads(run("changes", "--by", "team", "--json"))
+    for group in answer["groups"]:
+        effects = sum(round(100 * c["effect"]) for c in group["changes"])
+        before, after = (round(100 * group[side]["amount"]) for side in ("before", "after"))
+        assert before + effects == after
+    told = run("changes", "--by", "team", "--period", "quarter", "--deals", "3")
+    assert "created" in told and "EUR" in told and "By team" in told
+    assert "must not be later" in run(
+        "changes", "--from", "2025-03-01", "--to", "2025-02-01", code=2
+    )
+
+
+def test_the_kpis_are_told_with_units_and_reasons(run: Any) -> None:
+    answer = json.loads(run("metrics", "--period", "month", "--json"))
+    assert answer["model"] and answer["stages"] and answer["kpis"]
+    result = CliRunner().invoke(app, ["metrics", "--period", "month"])
+    assert result.exit_code == 0
+    for words in ("win rate", "Pace:", "median days", "not told: error of the commit"):
+        assert words in result.output
+    assert "2026-W09" in run("metrics", "--period", "year", code=2)
