@@ -17,8 +17,6 @@ import numpy as np
 from _public import datasets, read_public
 from _published import Row, publish, table
 from joblib import Parallel, delayed
-from training.comparison import compare
-from training.replayed import SERVED, Issued
 
 from data.history import History
 from data.pipeline import FiscalCalendar, Period
@@ -27,7 +25,9 @@ from models.shocks import ShockModel
 from scoring.bundles import DealBundle
 from scoring.forecast import WHOLE, simulate
 from training.backtest import EACH, backtest
+from training.comparison import compare
 from training.fitting import Recipe, fit_deals
+from training.replayed import SERVED, Issued
 
 RECIPE = Recipe(FiscalCalendar(), seed=0)
 FIRST = np.datetime64("2011-12-05", "us")

@@ -117,7 +117,8 @@ def forecast_table(issued: Sequence[Issued], origins: int) -> list[str]:
         horizon = "all" if row["horizon"] is None else f"{row['horizon']:g}"
         lines.append(
             f"| {row['method']} | {horizon} | {row['n']} | {row['crps']:.3f} | "
-            f"{row['bias']:+.3f} | {row['coverage']['0.8']:.2f} | {row['width']:.2f} |"
+            f"{row['bias']:+.3f} | "
+            + (f"{row['coverage']['0.8']:.2f} | {row['width']:.2f} |" if row["ranged"] else "| |")
         )
     return lines
 

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -14,7 +15,7 @@ import typer
 
 from data.history import HistoryError
 from data.mapping import MappingError, load_mapping, read_source
-from data.pipeline import CalendarError
+from data.pipeline import CalendarError, PeriodKind
 from data.quality import examine
 from data.records import RecordError
 from data.store import StoreError
@@ -22,13 +23,19 @@ from dealcast import __version__, past, show
 from dealcast.demo import DEALS, run_demo
 from dealcast.doors import Kind, UsageError, open_doors
 from dealcast.pipeline_tables import show_changes, show_metrics
+from dealcast.replay import (
+    Plan,
+    answer_of,
+    origins_between,
+    read_origins,
+    replay,
+    show_result,
+    write_page,
+)
 from dealcast.tasks import (
-    BacktestPlan,
-    backtest_rows,
     changes_rows,
     forecast_rows,
     metrics_rows,
-    read_origins,
     score_open,
     score_points,
     write_rows,
@@ -44,9 +51,9 @@ from serving.settings import SettingsError
 from training.backtest import BacktestError, summary
 from training.evaluation import plain
 from training.fitting import TrainingError
-from training.report import backtest_report
 from training.walk import Trained, kinds_in
 from training.walk import train as train_models
+from training.windows import WindowError
 
 __all__ = ["app", "main"]
 
@@ -99,6 +106,7 @@ _TOLD = (
     StoreError,
     TrainingError,
     UsageError,
+    WindowError,
 )
 
 
@@ -222,58 +230,86 @@ def train(
 @app.command()
 @_told
 def backtest(
-    first: Annotated[str | None, typer.Option("--from", help="First origin.")] = None,
-    last: Annotated[str | None, typer.Option("--to", help="Last origin.")] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", help="First origin. Default: 12 weeks before the last.")
+    ] = None,
+    last: Annotated[
+        str | None,
+        typer.Option("--to", help="Last origin. Default: the last whose outcome is known."),
+    ] = None,
     every: Annotated[int, typer.Option(help="Days between origins.")] = 7,
     origins: Annotated[
         Path | None, typer.Option(help="File of origins, one a line, instead of --from and --to.")
     ] = None,
     horizons: Annotated[str, typer.Option(help="Days ahead, separated by commas.")] = "7,28,91",
-    by: Annotated[str | None, typer.Option(help="owner, team, pipeline, ...")] = None,
+    period: Annotated[
+        PeriodKind | None,
+        typer.Option(help="Calendar periods instead of --horizons."),
+    ] = None,
+    ahead: Annotated[
+        int, typer.Option(help="With --period: how many, the one in progress included.")
+    ] = 2,
+    by: Annotated[
+        str | None, typer.Option(help="owner, team, pipeline, ...: each group besides the whole.")
+    ] = None,
     refit_days: Annotated[float, typer.Option(help="Refit when the model is this old.")] = 7.0,
     jobs: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
     html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder of finished origins. Default: backtest, beside the models."),
+    ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Compute every origin again.")] = False,
     store: StoreUrl = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replay forecasts at past dates with models of those dates, beside the naive methods."""
+    """Would the forecast have been right? Replay it at past dates beside plain methods.
+
+    At each origin (a past date; weekly, unless told otherwise) the models are
+    trained on what was known then, the coming days or calendar periods are
+    forecast, and what was really won is looked up. Beside the forecast stand
+    the stage-weighted pipeline, the CRM's own probabilities, conversion and
+    growth at the same point of the period, the past mean, seasonal naive,
+    exponential smoothing, and people's commits: each where the records have
+    what it needs.
+
+    A short table is printed and a page with the fan charts written; --json
+    gives every figure and forecast. CRPS is the error of a whole distribution:
+    smaller is better. A range of 80 % should hold 80 % of what happened.
+    Origins that overlap know less than their number says: intervals come from
+    blocks of origins as long as the horizon.
+
+    Finished origins are kept: a second run takes them from there, and an
+    interrupted one goes on. After an import, or with other settings or another
+    version of the program, they are computed again.
+
+    For example:
+
+      dealcast backtest --horizons 28,91 --by team
+
+      dealcast backtest --period quarter --from 2025-01-06 --to 2025-09-29
+
+      dealcast backtest --origins mondays.txt --horizons 7 --json
+    """
     doors = open_doors(store)
-    spans = _numbers(horizons, "horizons")
+    plan = Plan([], _numbers(horizons, "horizons"), period, ahead, by, refit_days, jobs)
     if origins is not None:
-        moments = read_origins(doors, origins)
+        plan = replace(plan, origins=read_origins(doors, origins))
     else:
-        moments = doors.origins(first, last, every, max(spans))
-    plan = BacktestPlan(moments, spans, by, refit_days, jobs)
-    issued = backtest_rows(
-        doors, plan, lambda steps, total: show.bar(steps, total, "origins refitted")
+        plan = replace(plan, origins=origins_between(doors, first, last, every, plan))
+    issued = replay(
+        doors,
+        plan,
+        cache or doors.kept_origins,
+        fresh=fresh,
+        progress=lambda steps, total: show.bar(steps, total, "fits and their origins"),
     )
     page = html or doors.reports / "backtest.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    title = f"Back-test, {len(moments)} origins"
-    page.write_text(backtest_report(issued, title, currency=doors.history.currency), "utf-8")
-    table = summary(issued)
+    write_page(issued, plan, page, doors.history.currency)
     if as_json:
-        show.to_json(
-            {"currency": doors.history.currency, "summary": plain(table), "issued": plain(issued)}
-        )
-        return
-    show.table(
-        f"{title} (CRPS as a share of the mean actual; smaller is better)",
-        ["method", "horizon, days", "n", "CRPS", "bias", "80 % range holds", "its width"],
-        [
-            [
-                r["method"],
-                "all" if r["horizon"] is None else f"{r['horizon']:g}",
-                r["n"],
-                f"{r['crps']:.3f}",
-                f"{r['bias']:+.3f}",
-                show.share(r["coverage"]["0.8"]),
-                f"{r['width']:.2f}",
-            ]
-            for r in table
-        ],
-    )
-    show.note(f"page: {page}")
+        show.to_json(answer_of(issued, doors.history.currency))
+    else:
+        show_result(issued, plan, page)
 
 
 @app.command()
@@ -738,7 +774,7 @@ def _show_trained(trained: Trained) -> None:
                     r["n"],
                     f"{r['crps']:.3f}",
                     f"{r['bias']:+.3f}",
-                    show.share(r["coverage"]["0.8"]),
+                    "" if r["coverage"] is None else show.share(r["coverage"]["0.8"]),
                 ]
                 for r in rows
             ],

@@ -88,6 +88,11 @@ class Doors:
         """Folder of the HTML pages, beside the models' files."""
         return self.settings.artifacts.parent / "reports"
 
+    @property
+    def kept_origins(self) -> Path:
+        """Folder of a back-test's finished origins; it may be deleted at any time."""
+        return self.settings.artifacts.parent / "backtest"
+
     def recipe(self, seed: int = 0, trusted: Sequence[str] = ()) -> Recipe:
         """How models are fitted here; `trusted` fields are used whatever the leak report says.
 
@@ -181,24 +186,6 @@ class Doors:
             f"no {kind} model was trained on what was known by {through} alone; add --retrain to "
             "train one, or --hindsight to let the champion answer, which knows later times"
         )
-
-    def origins(
-        self, first: str | None, last: str | None, every: int, horizon: float
-    ) -> list[np.datetime64]:
-        """Origins of a back-test, midnights of the organisation every so many days.
-
-        By default the last 12 weeks whose outcome is known over the whole horizon.
-        """
-        if every < 1:
-            raise UsageError(f"every is {every} days; allowed: 1 or more")
-        end = min(self.history.observed_until, int(self.clock.astype(np.int64)))
-        newest = np.datetime64(end - int(horizon * 86_400_000_000), "us")
-        stop = newest if last is None else self.moment(last)
-        start = stop - np.timedelta64(12 * 7, "D") if first is None else self.moment(first)
-        if first is None:
-            start = self.calendar.midnight(self.calendar.day_of(start))
-        days = np.arange(0, int((stop - start) / np.timedelta64(1, "D")) + 1, every)
-        return [start + np.timedelta64(int(d), "D") for d in days]
 
     def serving(self, host: str | None, port: int | None) -> Settings:
         """The settings with another address."""

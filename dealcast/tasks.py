@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,15 +33,11 @@ from serving.answers import (
 from serving.desk import HORIZONS, NO_RENEWALS
 from serving.issuing import issued_forecast, issued_score
 from serving.pipeline_answers import changes_answer, metrics_answer, stages_answer
-from training.backtest import Issued, backtest
 
 __all__ = [
-    "BacktestPlan",
-    "backtest_rows",
     "changes_rows",
     "forecast_rows",
     "metrics_rows",
-    "read_origins",
     "score_open",
     "score_points",
     "write_rows",
@@ -271,41 +266,6 @@ def metrics_rows(
     assert bundle is None or isinstance(bundle, DealBundle)
     books = Books(doors.history, doors.calendar, as_of, kind, found, bundle)
     return metrics_answer(metrics(books, most)) | {"stages": stages_answer(books)["stages"]}
-
-
-@dataclass(frozen=True)
-class BacktestPlan:
-    """Origins and horizons of a replay."""
-
-    origins: list[np.datetime64]
-    horizons: list[float]
-    by: str | None
-    refit_days: float
-    jobs: int
-
-
-def backtest_rows(
-    doors: Doors, plan: BacktestPlan, progress: Callable[[Any, int], Any]
-) -> list[Issued]:
-    """Forecasts as they would have been issued, and what happened."""
-    return backtest(
-        doors.history,
-        plan.origins,
-        plan.horizons,
-        doors.recipe(),
-        by=plan.by,
-        refit_days=plan.refit_days,
-        jobs=plan.jobs,
-        progress=progress,
-    )
-
-
-def read_origins(doors: Doors, file: Path) -> list[np.datetime64]:
-    """Moments of a text file, one a line; a header line "origin" is skipped."""
-    if not file.exists():
-        raise UsageError(f"there is no file {file}")
-    lines = [line.strip().strip('"') for line in file.read_text(encoding="utf-8").splitlines()]
-    return [doors.moment(line.split(",")[0]) for line in lines if line and line != "origin"]
 
 
 def write_rows(rows: Sequence[dict[str, Any]], file: Path, form: str | None) -> None:

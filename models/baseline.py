@@ -6,7 +6,16 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import beta
 
-__all__ = ["conversion_ratio", "past_mean", "shrunken_rate", "stage_weighted"]
+__all__ = [
+    "conversion_ratio",
+    "growth_ratio",
+    "past_mean",
+    "point",
+    "seasonal_naive",
+    "series_totals",
+    "shrunken_rate",
+    "weighted_pipeline",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -47,16 +56,16 @@ def shrunken_rate(
     }
 
 
-def stage_weighted(
-    amount: FloatArray, rate: FloatArray, draws: int, rng: np.random.Generator
+def weighted_pipeline(
+    amount: FloatArray, chance: FloatArray, draws: int, rng: np.random.Generator
 ) -> FloatArray:
-    """Sum of amount x stage rate, without timing: what most CRMs show. Draws of the sum.
+    """Sum of amount x chance to be won, without timing: what most CRMs show. Draws of the sum.
 
     Deals are independent coins, as the method takes them; shape (draws,).
     """
     amount = np.nan_to_num(amount)
-    mean = float((amount * rate).sum())
-    sd = float(np.sqrt((amount**2 * rate * (1.0 - rate)).sum()))
+    mean = float((amount * chance).sum())
+    sd = float(np.sqrt((amount**2 * chance * (1.0 - chance)).sum()))
     return np.maximum(rng.normal(mean, sd, draws), 0.0)
 
 
@@ -80,3 +89,43 @@ def conversion_ratio(
     `ratios` are won revenue / open pipeline at past origins with the same horizon, shape (t,).
     """
     return past_mean(ratios * pipeline, draws, rng)
+
+
+def growth_ratio(
+    ratios: FloatArray, to_date: float, draws: int, rng: np.random.Generator
+) -> FloatArray:
+    """Won to date x how much past periods still grew from the same point on; draws (draws,).
+
+    `ratios` are final / won-to-date revenue of past periods, shape (t,). A period never ends
+    below what is won already.
+    """
+    return np.maximum(past_mean(ratios * to_date, draws, rng), to_date)
+
+
+def seasonal_naive(
+    earlier: float, differences: FloatArray, draws: int, rng: np.random.Generator
+) -> FloatArray:
+    """The same period a season earlier, as wrong as that has been before; draws (draws,).
+
+    `differences` between past periods and those a season before them, shape (t,), at least one.
+    The method expects no change, so their root mean square is its error.
+    """
+    error = float(np.sqrt(np.mean(differences**2)))
+    return np.maximum(rng.normal(earlier, error, draws), 0.0)
+
+
+def series_totals(paths: FloatArray, weight: FloatArray) -> FloatArray:
+    """Sum of simulated steps, each by the share of it that counts; draws (draws,).
+
+    Parameters
+    ----------
+    paths : float64, shape (steps, draws)
+    weight : float64, shape (steps,)
+        Share of each step that lies in the period, 0-1.
+    """
+    return np.maximum(weight @ paths, 0.0)
+
+
+def point(value: float, draws: int) -> FloatArray:
+    """A number that somebody gave without a range; draws that are all alike (draws,)."""
+    return np.full(draws, value)

@@ -37,6 +37,7 @@ __all__ = [
     "log_loss",
     "observation_survival",
     "pinball",
+    "pit_sample",
     "reliability_table",
     "wape",
     "wilson_interval",
@@ -359,6 +360,21 @@ def crps_sample(draws: npt.ArrayLike, observed: npt.ArrayLike, *, fair: bool = F
     spread = (x * rank).sum(axis=-1) / (m * (m - 1 if fair else m))
     result: FloatArray = np.asarray(distance - spread, dtype=np.float64)
     return result
+
+
+def pit_sample(draws: npt.ArrayLike, observed: npt.ArrayLike) -> FloatArray:
+    """Share of draws below what happened, ties by half: the probability integral transform.
+
+    Uniform on 0-1 over many forecasts if their distributions are right (Dawid, 1984; ties as in
+    Czado, Gneiting and Held, 2009).
+
+    Parameters
+    ----------
+    draws : array_like of shape (..., m)
+    observed : array_like of shape (...)
+    """
+    x, y = np.asarray(draws, dtype=np.float64), np.asarray(observed, dtype=np.float64)[..., None]
+    return np.asarray(((x < y).mean(axis=-1) + (x <= y).mean(axis=-1)) / 2, dtype=np.float64)
 
 
 def pinball(quantile: npt.ArrayLike, observed: npt.ArrayLike, level: npt.ArrayLike) -> FloatArray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,57 +16,31 @@ import numpy.typing as npt
 from joblib import Parallel, delayed
 
 from data.history import History
-from data.pipeline import Period
+from data.pipeline import Period, PeriodKind
 from data.timelines import DAY, NEVER
-from models import baseline, measures
+from models import measures
 from scoring.bundles import DealBundle
 from scoring.forecast import UNASSIGNED, WHOLE, Simulation, group_of, simulate
 from training.fitting import Recipe, TrainingError, fit_deals
+from training.kept import Kept
+from training.replayed import LEVELS, SERVED, Issued
+from training.rivals import POINTS, RIVALS, Outlook
+from training.windows import Window, calendar_windows, day_windows
 
-__all__ = ["LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "coverage_of", "summary"]
+__all__ = ["EACH", "LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "beside",
+           "coverage_of", "selected", "summary"]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float64]
 
-LEVELS = (0.5, 0.8, 0.95)
 METHODS = {
-    "dealcast": "open deals, new business and shared shocks, drawn together",
-    "stage-weighted": "open pipeline x stage win rate, no timing: what most CRMs show",
-    "conversion": "open pipeline x the share that past pipelines brought in the same time",
-    "past mean": "mean of past periods of the same length",
+    SERVED: "open deals, new business and shared shocks, drawn together",
+    **RIVALS,
 }
-_PAST = 8  # past windows that the naive methods look at
-_POINTS = tuple(sorted({0.5, *((1 - v) / 2 for v in LEVELS), *((1 + v) / 2 for v in LEVELS)}))
+EACH = "each group"  # all groups but the whole, pooled
 
 
 class BacktestError(ValueError):
     """Origins that cannot be judged; the message says which, and what is allowed."""
-
-
-@dataclass(frozen=True)
-class Issued:
-    """One forecast as it would have been issued, and what happened; money in base currency.
-
-    Attributes
-    ----------
-    origin : datetime64[us]
-    horizon : float
-        Days.
-    group, method : str
-    mean, crps, actual : float
-    quantiles : dict of str to float
-    components : dict of str to float
-        Means of the parts from open deals and from new business ("dealcast" only).
-    """
-
-    origin: np.datetime64
-    horizon: float
-    group: str
-    method: str
-    mean: float
-    quantiles: dict[str, float]
-    crps: float
-    actual: float
-    components: dict[str, float]
 
 
 def backtest(
@@ -76,6 +49,8 @@ def backtest(
     horizons: Sequence[float],
     recipe: Recipe,
     *,
+    period: PeriodKind | None = None,
+    ahead: int = 2,
     by: str | None = None,
     refit_days: float = 7.0,
     draws: int = 4000,
@@ -83,6 +58,7 @@ def backtest(
     progress: Callable[[Iterator[Any], int], Iterator[Any]] | None = None,
     bundles: Callable[[int], DealBundle | None] | None = None,
     until: int | None = None,
+    kept: Kept | None = None,
 ) -> list[Issued]:
     """Replay the forecast.
 
@@ -92,6 +68,9 @@ def backtest(
         Moments to forecast from; sorted here.
     horizons : sequence of float
         Days ahead.
+    period : str, optional
+        Forecast calendar periods of this kind instead of `horizons`: the one that each origin
+        lies in, what was won in it to date inside, and those after it, `ahead` in all.
     refit_days : float
         Hazards are refitted when the last fit is this old; amounts, arrivals and rates are
         learnt anew at every origin.
@@ -104,6 +83,8 @@ def backtest(
     until : int, optional
         What became known later than this (int64 microseconds) does not count as having happened;
         by default everything the records hold.
+    kept : Kept, optional
+        Where finished origins are taken from and written to; not with `bundles`.
 
     Raises
     ------
@@ -111,18 +92,60 @@ def backtest(
         If the records end before the last horizon does, or there are no origins.
     """
     ordered = sorted(o.astype("datetime64[us]") for o in origins)
-    spans = sorted(float(h) for h in horizons)
+    spans = () if period is not None else tuple(sorted(float(h) for h in horizons))
     end = _records_end(history) if until is None else min(until, history.observed_until)
-    _check(ordered, spans, end)
+    asked = _Asked(spans, period, ahead, by, draws, end, None if bundles is not None else kept)
+    _check(ordered, asked, recipe)
     blocks = _blocks(ordered, refit_days)
+    taken = {i: rows for i, block in enumerate(blocks) if (rows := _taken(block, asked))}
+    rest = [i for i in range(len(blocks)) if i not in taken]
     tasks = (
-        delayed(_block)(history, block, spans, recipe, by, draws, end,
-                        None if bundles is None else bundles(_micros(block[0])))
-        for block in blocks
+        delayed(_block)(history, blocks[i], asked, recipe,
+                        None if bundles is None else bundles(_micros(blocks[i][0])))
+        for i in rest
     )  # fmt: skip
-    done: Iterator[list[Issued]] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
-    shown = done if progress is None else progress(done, len(blocks))
-    return [issued for block in shown for issued in block]
+    if rest:
+        done: Iterator[list[Issued]] = Parallel(n_jobs=jobs, return_as="generator")(tasks)
+        shown = done if progress is None else progress(done, len(rest))
+        taken |= dict(zip(rest, shown, strict=True))
+    return [issued for i in range(len(blocks)) for issued in taken[i]]
+
+
+def _taken(block: Sequence[np.datetime64], asked: _Asked) -> list[Issued] | None:
+    """A block of which every origin is kept; None where one is missing."""
+    if asked.kept is None:
+        return None
+    found = [asked.kept.load(asked.key(block, origin)) for origin in block]
+    return (
+        None if any(rows is None for rows in found) else [i for rows in found for i in rows or ()]
+    )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of every origin; `end` is what is known of what happened (microseconds)."""
+
+    horizons: tuple[float, ...]
+    period: PeriodKind | None
+    ahead: int
+    by: str | None
+    draws: int
+    end: int
+    kept: Kept | None
+
+    def windows(self, origin: np.datetime64, recipe: Recipe, first: np.datetime64) -> list[Window]:
+        """The windows of an origin, in order of their ends."""
+        if self.period is None:
+            return day_windows(origin, list(self.horizons), first)
+        return calendar_windows(recipe.calendar, self.period, origin, self.ahead, first)
+
+    def key(self, block: Sequence[np.datetime64], origin: np.datetime64) -> tuple[Any, ...]:
+        """All that the figures of an origin follow from, besides records, recipe and code.
+
+        The fits of a block build on each other, so the origins before count.
+        """
+        upto = [str(o) for o in block if o <= origin]
+        return (upto, self.horizons, self.period, self.ahead, self.by, self.draws, self.end)
 
 
 def _records_end(history: History) -> int:
@@ -139,19 +162,28 @@ def _records_end(history: History) -> int:
     return int(moments.max()) if len(moments) else NEVER
 
 
-def _check(origins: Sequence[np.datetime64], horizons: Sequence[float], end: int) -> None:
-    if not origins or not horizons or min(horizons) <= 0:
+def _check(origins: Sequence[np.datetime64], asked: _Asked, recipe: Recipe) -> None:
+    spans = asked.horizons
+    if not origins or (asked.period is None and (not spans or min(spans) <= 0)):
         raise BacktestError(
-            f"{len(origins)} origins and horizons {list(horizons)}; give at least one origin and "
+            f"{len(origins)} origins and horizons {list(spans)}; give at least one origin and "
             "horizons above 0 days"
         )
-    if _micros(origins[-1]) + int(horizons[-1] * DAY) > end:
-        latest = np.datetime64(end - int(horizons[-1] * DAY), "us").astype("datetime64[D]")
+    last = asked.windows(origins[-1], recipe, origins[-1])[-1]
+    if _micros(last.stretch.end) <= asked.end:
+        return
+    told = f"the records end at {np.datetime64(asked.end, 'us').astype('datetime64[s]')}"
+    if asked.period is not None:
         raise BacktestError(
-            f"origin {origins[-1].astype('datetime64[s]')} looks {horizons[-1]:g} days ahead, but "
-            f"the records end at {np.datetime64(end, 'us').astype('datetime64[s]')}: what happened "
-            f"is only partly known. The last origin allowed is {latest}"
+            f"origin {origins[-1].astype('datetime64[s]')} looks ahead to the end of "
+            f"{last.period}, but {told}: what happened is only partly known. Give earlier origins, "
+            f"or fewer than {asked.ahead} periods"
         )
+    latest = np.datetime64(asked.end - int(spans[-1] * DAY), "us").astype("datetime64[D]")
+    raise BacktestError(
+        f"origin {origins[-1].astype('datetime64[s]')} looks {spans[-1]:g} days ahead, but {told}: "
+        f"what happened is only partly known. The last origin allowed is {latest}"
+    )
 
 
 def _blocks(origins: Sequence[np.datetime64], refit_days: float) -> list[list[np.datetime64]]:
@@ -166,195 +198,185 @@ def _blocks(origins: Sequence[np.datetime64], refit_days: float) -> list[list[np
 
 
 def _block(
-    history: History, origins: Sequence[np.datetime64], horizons: Sequence[float], recipe: Recipe,
-    by: str | None, draws: int, end: int, like: DealBundle | None,
+    history: History, block: Sequence[np.datetime64], asked: _Asked, recipe: Recipe,
+    like: DealBundle | None,
 ) -> list[Issued]:  # fmt: skip
-    issued: list[Issued] = []
-    for origin in origins:
+    """The origins of one fit, as far as they are not kept."""
+    kept = asked.kept
+    found = [None if kept is None else kept.load(asked.key(block, o)) for o in block]
+    missing = [i for i, rows in enumerate(found) if rows is None]
+    for i, origin in enumerate(block[: missing[-1] + 1 if missing else 0]):
         try:
             bundle = fit_deals(history, _micros(origin), recipe, like=like)
         except TrainingError as error:
             raise BacktestError(f"origin {origin}: {error}") from error
         like = bundle
-        issued += _origin(history, bundle, origin, horizons, by, draws, end, recipe.seed)
-    return issued
+        if i in missing:
+            rows = _origin(history, bundle, origin, asked, recipe)
+            found[i] = rows
+            if kept is not None:
+                kept.save(asked.key(block, origin), rows)
+    return [issued for rows in found for issued in rows or []]
 
 
 def _origin(
-    history: History, bundle: DealBundle, origin: np.datetime64, horizons: Sequence[float],
-    by: str | None, draws: int, known: int, seed: int,
-) -> list[Issued]:  # fmt: skip
-    ends = [origin + np.timedelta64(int(h * DAY), "us") for h in horizons]
-    periods = [Period(a, b, "") for a, b in pairwise([origin, *ends])]
-    drawn = simulate(history, bundle, origin, periods, by, draws=draws, seed=seed)
-    # Horizons start at the origin: they are running sums of the periods between them.
-    total = np.cumsum(drawn.total, axis=2)
-    parts = {
-        "open": np.cumsum(drawn.open.value.mean(0), axis=1),
-        "new": np.cumsum(drawn.new.value.mean(0), axis=1),
-    }
-    rng = np.random.default_rng([seed, 1, _micros(origin) // DAY])
+    history: History, bundle: DealBundle, origin: np.datetime64, asked: _Asked, recipe: Recipe
+) -> list[Issued]:
+    first = np.datetime64(
+        max(int(history.deals.known_from.min()), history.observed_from), "us"
+    )  # fmt: skip
+    windows = asked.windows(origin, recipe, first)
+    drawn = simulate(
+        history, bundle, origin, _periods(windows), asked.by, draws=asked.draws, seed=recipe.seed
+    )
+    total = drawn.total
+    outlook = Outlook(
+        history, bundle, drawn, origin, asked.by, first, asked.draws,
+        np.random.default_rng([recipe.seed, 1, _micros(origin) // DAY]),
+    )  # fmt: skip
     issued = []
-    for j, (horizon, end) in enumerate(zip(horizons, ends, strict=True)):
-        actual = _actual(history, drawn, origin, end, by, known)
-        past = _past(history, origin, horizon, by)
-        for group, members in _members(drawn, by):
-            happened = sum(actual.values()) if group == WHOLE else actual.get(group, 0.0)
-            issued.append(
-                _issued(
-                    origin, horizon, group, "dealcast", total[:, members, j].sum(1), happened,
-                    {name: float(part[members, j].sum()) for name, part in parts.items()},
+    for j, window in enumerate(windows):
+        # Windows of so many days begin at the origin: they hold all the periods up to theirs.
+        cells = [j] if window.period else list(range(j + 1))
+        actual = _actual(history, drawn, window, asked.by, asked.end)
+        for group, place in _members(drawn, asked.by):
+            members = list(range(len(drawn.groups))) if place is None else [place]
+            here = np.ix_(members, cells)
+            happened = sum(actual.values()) if place is None else actual.get(group, 0.0)
+            parts = {
+                "won": float(drawn.won[here].sum()),
+                "open": float(drawn.open.value.mean(0)[here].sum()),
+                "new": float(drawn.new.value.mean(0)[here].sum()),
+            }
+            where = {"origin": origin, "horizon": window.days, "group": group,
+                     "window": window.name, "period": window.period}  # fmt: skip
+            ours = total[:, members][:, :, cells].sum(axis=(1, 2))
+            issued.append(Issued.of(ours, happened, parts, method=SERVED, **where))
+            for method, values in outlook.forecasts(window, place).items():
+                ranged = method not in POINTS or bool(np.ptp(values) > 0)
+                issued.append(
+                    Issued.of(values, happened, {}, method=method, ranged=ranged, **where)
                 )
-            )  # fmt: skip
-            for method, values in _naive(bundle, drawn, past, group, draws, rng).items():
-                issued.append(_issued(origin, horizon, group, method, values, happened, {}))
     return issued
 
 
-def _members(drawn: Simulation, by: str | None) -> list[tuple[str, list[int]]]:
-    everyone = list(range(len(drawn.groups)))
+def _periods(windows: Sequence[Window]) -> list[Period]:
+    """Consecutive periods of which every window is made."""
+    found: list[Period] = []
+    for window in windows:
+        start = found[-1].end if found else window.stretch.start
+        found.append(Period(start, window.stretch.end, window.period))
+    return found
+
+
+def _members(drawn: Simulation, by: str | None) -> list[tuple[str, int | None]]:
+    """The whole, which has no place among the groups, and each group with its place."""
     if by is None:
-        return [(WHOLE, everyone)]
-    return [(WHOLE, everyone), *((g, [i]) for i, g in enumerate(drawn.groups))]
-
-
-def _issued(
-    origin: np.datetime64, horizon: float, group: str, method: str, values: FloatArray,
-    actual: float, components: dict[str, float],
-) -> Issued:  # fmt: skip
-    quantiles = np.quantile(values, _POINTS)
-    return Issued(
-        origin, horizon, group, method, float(values.mean()),
-        {f"{q:g}": float(v) for q, v in zip(_POINTS, quantiles, strict=True)},
-        float(measures.crps_sample(values, actual)), float(actual), components,
-    )  # fmt: skip
+        return [(WHOLE, None)]
+    return [(WHOLE, None), *((g, i) for i, g in enumerate(drawn.groups))]
 
 
 def _actual(
-    history: History, drawn: Simulation, origin: np.datetime64, end: np.datetime64,
-    by: str | None, known: int,
-) -> dict[str, float]:  # fmt: skip
-    """Won in [origin, end) by group, as known at `known`.
+    history: History, drawn: Simulation, window: Window, by: str | None, known: int
+) -> dict[str, float]:
+    """Won in the window by group, as known at `known`.
 
-    A deal open at the origin counts for its group then, a later one for its group at creation;
-    groups that nobody had heard of at the origin count as unassigned.
+    What was won before the origin counts for its group at the closing. A deal open at the origin
+    counts for its group then, a later one for its group at creation; groups that nobody had heard
+    of at the origin count as unassigned.
     """
-    rows, value = history.won_between(origin, end, as_of=np.datetime64(known, "us"))
+    start, end = window.stretch.start, window.stretch.end
+    rows, at, since, value = history.wins
+    here = np.flatnonzero((at >= _micros(start)) & (at < _micros(end)) & (since <= known))
+    rows, at, value = rows[here], at[here], value[here]
     then = dict(zip(drawn.open_deals.rows.tolist(), drawn.open_groups.tolist(), strict=True))
-    created = history.deals.known_from[rows]
-    at_creation = group_of(history.landmarks("deal", rows, created), by)
+    past = at < _micros(window.stretch.mark)
+    moment = np.where(past, at, history.deals.known_from[rows])
+    own = group_of(history.landmarks("deal", rows, moment), by)
     out: dict[str, float] = {}
-    for row, group, amount in zip(rows.tolist(), at_creation, value, strict=True):
-        name = str(then.get(row, group))
+    for row, over, group, amount in zip(rows.tolist(), past, own, value, strict=True):
+        name = str(group if over else then.get(row, group))
         name = name if name in drawn.groups else UNASSIGNED
         out[name] = out.get(name, 0.0) + float(amount)
     return out
 
 
-def _naive(
-    bundle: DealBundle, drawn: Simulation, past: Sequence[_Window], group: str, draws: int,
-    rng: np.random.Generator,
-) -> dict[str, FloatArray]:  # fmt: skip
-    """Draws of the naive methods, from what was known at the origin."""
-    now = drawn.open_deals
-    inside = np.ones(len(now), bool) if group == WHOLE else drawn.open_groups == group
-    amount = np.nan_to_num(now.amount)
-    rates = {stage: found["rate"] for stage, found in bundle.stage_rates.items()}
-    average = float(np.mean(list(rates.values()))) if rates else 0.0
-    stages = [str(now.ledger.stage_levels[s]) if s >= 0 else "" for s in now.stage]
-    rate = np.array([rates.get(s, average) for s in stages])
-    pipeline = float(amount[inside].sum())
-    windows = [(w.won.get(group, 0.0), w.pipeline.get(group, 0.0)) for w in past]
-    return {
-        "stage-weighted": baseline.stage_weighted(amount[inside], rate[inside], draws, rng),
-        "conversion": baseline.conversion_ratio(
-            # A pipeline that was still filling up says nothing of a full one.
-            np.array([won / value for won, value in windows if value > 0.5 * pipeline]),
-            pipeline, draws, rng,
-        ),
-        "past mean": baseline.past_mean(np.array([won for won, _ in windows]), draws, rng),
-    }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class _Window:
-    """A past window: won in it, and the open pipeline at its start, by group."""
-
-    won: dict[str, float]
-    pipeline: dict[str, float]
-
-
-def _past(history: History, origin: np.datetime64, horizon: float, by: str | None) -> list[_Window]:
-    """Past windows of the same length, newest first, as known at the origin."""
-    first = max(int(history.deals.known_from.min()), history.observed_from)
-    step = max(int(horizon * DAY) // 2, 7 * DAY)
-    found = []
-    for i in range(_PAST):
-        end = _micros(origin) - i * step
-        start = end - int(horizon * DAY)
-        if start < first:
-            break
-        window = np.datetime64(start, "us"), np.datetime64(end, "us")
-        rows, value = history.won_between(*window, as_of=origin)
-        closed = history.landmarks("deal", rows, np.full(len(rows), _micros(origin)))
-        then = history.as_of("deal", window[0])
-        found.append(
-            _Window(
-                _sums(group_of(closed, by), value),
-                _sums(group_of(then, by), np.nan_to_num(then.amount)),
-            )
-        )
-    return found
-
-
-def _sums(group: npt.NDArray[np.object_], value: FloatArray) -> dict[str, float]:
-    """Sums by group, and of all."""
-    names, place = np.unique(group.astype(str), return_inverse=True)
-    sums = {str(n): float(value[place == i].sum()) for i, n in enumerate(names)}
-    return sums | {WHOLE: float(value.sum())}
+def selected(issued: Sequence[Issued], group: str = WHOLE) -> list[Issued]:
+    """The forecasts of one group, or of `EACH` of them but the whole."""
+    if group == EACH:
+        return [i for i in issued if i.group != WHOLE]
+    return [i for i in issued if i.group == group]
 
 
 def summary(issued: Sequence[Issued], group: str = WHOLE) -> list[dict[str, Any]]:
-    """Measures by method and horizon, and over all horizons (`horizon` None).
+    """Measures by method and window, and over all windows (`horizon` and `window` None).
 
     Returns
     -------
     list of dict
-        method, horizon, n, crps (mean CRPS / mean actual), bias (mean forecast / mean actual
-        - 1), width (mean width of the 80 % range / mean forecast) and coverage by level.
+        method, window, horizon (mean days to its end), n, mean_actual; as shares of the mean
+        actual: crps, pinball (mean over the quantiles), bias (mean forecast less actual) and
+        wape (of the mean forecasts); of the `ranged` forecasts that have ranges: width (of the
+        80 % range, as a share of the mean forecast) and coverage by level, None without any.
     """
-    rows = [i for i in issued if i.group == group]
-    horizons: list[float | None] = [*sorted({i.horizon for i in rows}), None]
+    rows = selected(issued, group)
+    horizons: dict[str | None, float | None] = {
+        name: float(np.mean([i.horizon for i in rows if i.window == name]))
+        for name in dict.fromkeys(i.window for i in sorted(rows, key=lambda i: i.horizon))
+    }
     table = []
     for method in METHODS:
-        for horizon in horizons:
-            part = [
-                i for i in rows if i.method == method and (horizon is None or i.horizon == horizon)
-            ]
+        mine = [i for i in rows if i.method == method]
+        for window in (*horizons, None):
+            part = [i for i in mine if window is None or i.window == window]
             if part:
-                table.append({"method": method, "horizon": horizon, **_measured(part)})
+                place = {"method": method, "window": window, "horizon": horizons.get(window)}
+                table.append({**place, **_measured(part)})
     return table
 
 
 def _measured(part: Sequence[Issued]) -> dict[str, Any]:
+    """The measures of `summary`; those of ranges from the forecasts that have one."""
     actual = np.array([i.actual for i in part])
     mean = np.array([i.mean for i in part])
     scale = abs(actual.mean()) or 1.0
-    low, high = (np.array([i.quantiles[q] for i in part]) for q in ("0.1", "0.9"))
+    ranged = [i for i in part if i.ranged]
+    width = [i.quantiles["0.9"] - i.quantiles["0.1"] for i in ranged]
+    middle = abs(float(np.mean([i.mean for i in ranged]))) if ranged else 0.0
     return {
         "n": len(part),
         "mean_actual": float(actual.mean()),
         "crps": float(np.mean([i.crps for i in part]) / scale),
+        "pinball": float(np.mean([i.pinball for i in part]) / scale),
         "bias": float((mean.mean() - actual.mean()) / scale),
-        "width": float((high - low).mean() / (abs(mean.mean()) or 1.0)),
-        "coverage": {f"{level:g}": _covered(part, level) for level in LEVELS},
+        "wape": measures.wape(mean, actual),
+        "ranged": len(ranged),
+        "width": float(np.mean(width)) / (middle or 1.0) if ranged else None,
+        "coverage": {f"{v:g}": _covered(ranged, v) for v in LEVELS} if ranged else None,
     }
 
 
 def _covered(part: Sequence[Issued], level: float) -> float:
-    low, high = f"{(1 - level) / 2:g}", f"{(1 + level) / 2:g}"
-    inside = [i.quantiles[low] <= i.actual <= i.quantiles[high] for i in part]
-    return float(np.mean(inside))
+    return float(np.mean([i.holds(level) for i in part]))
+
+
+def beside(issued: Sequence[Issued], method: str) -> tuple[float, float] | None:
+    """CRPS / mean actual of the served forecast and of a method, where both forecast the whole.
+
+    None where they never did.
+    """
+    whole = selected(issued)
+    theirs = {(i.origin, i.window): i for i in whole if i.method == method}
+    pairs = [
+        (i, theirs[i.origin, i.window])
+        for i in whole
+        if i.method == SERVED and (i.origin, i.window) in theirs
+    ]
+    if not pairs:
+        return None
+    scale = abs(float(np.mean([i.actual for i, _ in pairs]))) or 1.0
+    ours, other = np.mean([[i.crps, j.crps] for i, j in pairs], axis=0) / scale
+    return float(ours), float(other)
 
 
 def coverage_of(issued: Sequence[Issued]) -> list[dict[str, Any]]:

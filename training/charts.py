@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from training import wording
-from training.backtest import Issued
+from training.replayed import LEVELS, Issued
 
-__all__ = ["FanBar", "FanChart", "Frame", "ReliabilityChart", "ReliabilityDot", "Tick", "fan_chart",
-           "nice_ticks", "reliability_chart"]  # fmt: skip
+__all__ = ["FanBar", "FanChart", "Frame", "Histogram", "ReliabilityChart", "ReliabilityDot", "Tick",
+           "fan_chart", "nice_ticks", "pit_chart", "reliability_chart"]  # fmt: skip
 
 _DAY = np.timedelta64(1, "D")
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0, 20.0, 50.0)
@@ -46,11 +46,13 @@ class Frame:
 
 @dataclass(frozen=True)
 class FanBar:
-    """One forecast as issued and what happened: pixel places, and its figures in words."""
+    """One forecast as issued and what happened: pixel places, and its figures in words.
+
+    `ranges` are those of 95, 80 and 50 %, top and bottom of each: the widest is drawn first.
+    """
 
     x: float
-    outer: tuple[float, float]
-    inner: tuple[float, float]
+    ranges: tuple[tuple[float, float], ...]
     mean: float
     actual: float
     inside: bool
@@ -59,7 +61,7 @@ class FanBar:
 
 @dataclass(frozen=True)
 class FanChart:
-    """Forecasts of one horizon by origin.
+    """Forecasts of one window by origin.
 
     Attributes
     ----------
@@ -72,10 +74,29 @@ class FanChart:
     """
 
     frame: Frame
-    horizon: float
     bars: tuple[FanBar, ...]
     bar_width: float
     line: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    label: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts in bins of equal width.
+
+    Attributes
+    ----------
+    bars : tuple of (x, y, height, text)
+    even : float
+        Where each bar would end if all were equal.
+    """
+
+    frame: Frame
+    bars: tuple[tuple[float, float, float, str], ...]
+    bar_width: float
+    even: float
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     label: str
@@ -121,7 +142,7 @@ def nice_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def fan_chart(issued: Sequence[Issued], currency: str = "") -> FanChart:
-    """Place the forecasts of one method, group and horizon; at least one."""
+    """Place the forecasts of one method, group and window; at least one."""
     rows = sorted(issued, key=lambda i: i.origin)
     frame = Frame(940, 300, 64, 926, 16, 250)
     values = [v for i in rows for v in (i.quantiles["0.025"], i.quantiles["0.975"], i.actual)]
@@ -140,19 +161,48 @@ def fan_chart(issued: Sequence[Issued], currency: str = "") -> FanChart:
 
     bars = tuple(
         FanBar(
-            across(d), (up(i.quantiles["0.975"]), up(i.quantiles["0.025"])),
-            (up(i.quantiles["0.9"]), up(i.quantiles["0.1"])), up(i.mean), up(i.actual),
-            _inside(i), _fan_text(i, currency),
+            across(d),
+            tuple((up(i.quantiles[f"{(1 + v) / 2:g}"]), up(i.quantiles[f"{(1 - v) / 2:g}"]))
+                  for v in sorted(LEVELS, reverse=True)),
+            up(i.mean), up(i.actual), i.holds(0.8), _fan_text(i, currency),
         )
         for d, i in zip(days, rows, strict=True)
     )  # fmt: skip
     return FanChart(
-        frame, rows[0].horizon, bars, round(max(width, 2.0), 1),
+        frame, bars, round(max(width, 2.0), 1),
         " ".join(f"{b.x},{b.mean}" for b in bars),
         tuple(Tick(bars[k].x, wording.day(rows[k].origin)) for k in _labelled([b.x for b in bars])),
         tuple(Tick(up(v), wording.compact(v)) for v in grid),
-        f"Forecasts for {rows[0].horizon:g} days ahead by date of issue, with what was won: "
+        f"Forecasts of {rows[0].window} by date of issue, with what was won: "
         f"{sum(b.inside for b in bars)} of {len(bars)} inside the 80 % range",
+    )  # fmt: skip
+
+
+def pit_chart(counts: Sequence[int], name: str) -> Histogram:
+    """Place how many forecasts saw what happened in each part of their distribution."""
+    frame = Frame(300, 178, 34, 284, 12, 142)
+    total, n = sum(counts), len(counts)
+    grid = nice_ticks(0.0, max(max(counts), 1), 4)
+    grid = [g for g in grid if g == round(g)]
+    width = (frame.right - frame.left) / n
+
+    def up(value: float) -> float:
+        return round(frame.bottom - value / grid[-1] * (frame.bottom - frame.top), 1)
+
+    bars = tuple(
+        (
+            round(frame.left + k * width, 1), up(count), round(frame.bottom - up(count), 1),
+            f"{count} of {total} forecasts saw what happened between {100 * k // n} and "
+            f"{100 * (k + 1) // n} % of their distribution",
+        )
+        for k, count in enumerate(counts)
+    )  # fmt: skip
+    return Histogram(
+        frame, bars, round(width, 1), up(total / n),
+        tuple(Tick(round(frame.left + s * (frame.right - frame.left), 1), f"{100 * s:.0f}")
+              for s in (0.0, 0.5, 1.0)),
+        tuple(Tick(up(g), f"{g:.0f}") for g in grid),
+        f"{name}: where in the forecast distribution what happened fell, {total} forecasts",
     )  # fmt: skip
 
 
@@ -188,21 +238,17 @@ def reliability_chart(
     )  # fmt: skip
 
 
-def _inside(i: Issued) -> bool:
-    return i.quantiles["0.1"] <= i.actual <= i.quantiles["0.9"]
-
-
 def _fan_text(i: Issued, currency: str) -> str:
-    q, place = i.quantiles, "inside" if _inside(i) else "outside"
+    q, place = i.quantiles, "inside" if i.holds(0.8) else "outside"
     return (
-        f"Issued {wording.day(i.origin)} for the next {i.horizon:g} days: mean "
+        f"Issued {wording.day(i.origin)} for {i.period or i.window}: mean "
         f"{wording.money(i.mean, currency)}; 80 % range {wording.number(q['0.1'])} to "
         f"{wording.money(q['0.9'], currency)}; actually won {wording.money(i.actual, currency)}, "
         f"{place} the 80 % range"
     )
 
 
-def _labelled(places: Sequence[float], apart: float = 92.0) -> list[int]:
+def _labelled(places: Sequence[float], apart: float = 118.0) -> list[int]:
     """Which of the places in pixels, ascending, carry a label without touching another."""
     chosen: list[int] = []
     for k, x in enumerate(places):

@@ -15,18 +15,16 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from models.measures import wilson_interval
 from scoring.bundles import DealBundle, LeadBundle
-from scoring.forecast import WHOLE
 from training import wording
-from training.backtest import LEVELS, METHODS, Issued, summary
-from training.charts import FanChart, ReliabilityChart, fan_chart, reliability_chart
+from training.charts import ReliabilityChart, reliability_chart
 from training.evaluation import Evaluation
+from training.forecast_view import forecasts_view
+from training.replayed import Issued
 from training.run import Run
 
 __all__ = ["backtest_report", "training_report"]
 
-_SERVED = "dealcast"
 _QUESTIONS = {
     "DG001": "Does it beat one win rate per stage, as a CRM shows it?",
     "DG002": "Does its revenue forecast beat the mean of past periods?",
@@ -55,32 +53,6 @@ class _Verdict:
 
 
 @dataclass(frozen=True)
-class _Coverage:
-    """A range's stated level beside the measured one, with what that says in words."""
-
-    level: float
-    hits: int
-    n: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, level: float, share: float, n: int) -> _Coverage:
-        hits = round(share * n)
-        return cls(level, hits, n, *wilson_interval(hits, n))
-
-    @property
-    def share(self) -> float:
-        return self.hits / self.n
-
-    @property
-    def words(self) -> str:
-        if self.high < self.level:
-            return "too narrow"
-        return "too wide" if self.low > self.level else "agrees"
-
-
-@dataclass(frozen=True)
 class _Split:
     """Reliability by stage, segment or grade; small charts of the parts that have bands."""
 
@@ -88,32 +60,6 @@ class _Split:
     head: str
     parts: list[dict[str, Any]]
     charts: list[tuple[dict[str, Any], ReliabilityChart]]
-
-
-@dataclass(frozen=True)
-class _Block:
-    """The methods at one horizon (None: all together), best CRPS first."""
-
-    horizon: float | None
-    mean_actual: float
-    n: int
-    rows: list[dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class _Forecasts:
-    """What a back-test shows: tables, charts and a sentence."""
-
-    currency: str
-    first: str
-    last: str
-    origins: int
-    blocks: list[_Block]
-    held: list[tuple[float | None, list[_Coverage]]]
-    charts: list[FanChart]
-    new_business: list[tuple[float, float]]
-    groups: list[dict[str, Any]]
-    short: list[str]
 
 
 def training_report(run: Run) -> str:
@@ -143,8 +89,7 @@ def training_report(run: Run) -> str:
         reliability=_reliability(evaluation),
         splits=[] if evaluation is None else [_split(s) for s in evaluation.splits],
         stages=_stages(run.bundle),
-        forecasts=_forecasts(run.issued, run.bundle.manifest.currency),
-        methods=METHODS,
+        forecasts=forecasts_view(run.issued, run.bundle.manifest.currency),
     )
 
 
@@ -160,9 +105,7 @@ def backtest_report(issued: Sequence[Issued], title: str, *, currency: str = "")
     currency : str
         Base currency of the amounts, shown behind them.
     """
-    return _render(
-        "backtest.html", title=title, forecasts=_forecasts(issued, currency), methods=METHODS
-    )
+    return _render("backtest.html", title=title, forecasts=forecasts_view(issued, currency))
 
 
 @cache
@@ -347,100 +290,3 @@ def _stages(bundle: DealBundle | LeadBundle) -> list[dict[str, Any]]:
     if not isinstance(bundle, DealBundle):
         return []
     return [{"name": name, "won": None, **row} for name, row in bundle.stage_rates.items()]
-
-
-def _forecasts(issued: Sequence[Issued], currency: str) -> _Forecasts | None:
-    whole = [i for i in issued if i.group == WHOLE]
-    if not whole:
-        return None
-    table = summary(whole)
-    served = [i for i in whole if i.method == _SERVED]
-    horizons = sorted({i.horizon for i in whole})
-    origins = sorted({i.origin for i in whole})
-    blocks = [_block(table, horizon) for horizon in (*horizons, None)]
-    if len(horizons) == 1:
-        blocks = blocks[:1]
-    by_horizon = [[i for i in served if i.horizon == h] for h in horizons]
-    return _Forecasts(
-        currency, wording.day(origins[0]), wording.day(origins[-1]), len(origins), blocks,
-        _held(table),
-        [fan_chart(part, currency) for part in by_horizon if part],
-        [found for part in by_horizon if part and (found := _new_share(part))],
-        _groups(issued),
-        _forecasts_in_short(blocks),
-    )  # fmt: skip
-
-
-def _block(table: Sequence[dict[str, Any]], horizon: float | None) -> _Block:
-    rows = [_shown(r) for r in table if r["horizon"] == horizon]
-    rows.sort(key=lambda r: float(r["crps"]))
-    return _Block(horizon, rows[0]["mean_actual"], max(r["n"] for r in rows), rows)
-
-
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of `summary` with its coverage; shares of nothing won are left out."""
-    held = _Coverage.of(0.8, row["coverage"]["0.8"], row["n"])
-    gone = {} if row["mean_actual"] else {"crps": np.nan, "bias": np.nan}
-    return {**row, **gone, "held": held}
-
-
-def _held(table: Sequence[dict[str, Any]]) -> list[tuple[float | None, list[_Coverage]]]:
-    """Coverage of the served ranges by horizon, at every level."""
-    return [
-        (r["horizon"], [_Coverage.of(v, r["coverage"][f"{v:g}"], r["n"]) for v in LEVELS])
-        for r in table
-        if r["method"] == _SERVED
-    ]
-
-
-def _new_share(part: Sequence[Issued]) -> tuple[float, float] | None:
-    """(horizon, share of the forecast from deals created later), where the parts are known."""
-    new = sum(i.components.get("new", 0.0) for i in part)
-    total = sum(sum(i.components.values()) for i in part)
-    return (part[0].horizon, new / total) if total > 0 else None
-
-
-def _groups(issued: Sequence[Issued]) -> list[dict[str, Any]]:
-    """The served forecast by group, over all horizons; the largest first."""
-    rows = []
-    for group in sorted({i.group for i in issued} - {WHOLE}):
-        part = [i for i in issued if i.group == group and i.method == _SERVED]
-        rows += [
-            {**_shown(r), "group": group} for r in summary(part, group) if r["horizon"] is None
-        ]
-    return sorted(rows, key=lambda r: -float(r["mean_actual"]))
-
-
-def _forecasts_in_short(blocks: Sequence[_Block]) -> list[str]:
-    """The back-test in sentences; `blocks` end with all horizons together."""
-    total = blocks[-1]
-    ours = next((r for r in total.rows if r["method"] == _SERVED), None)
-    if ours is None or not total.mean_actual:
-        return []
-    others = [r for r in total.rows if r["method"] != _SERVED]
-    each = [b for b in blocks if b.horizon is not None]
-    first = sum(b.rows[0]["method"] == _SERVED for b in each)
-    said = [
-        f"The error (CRPS) of {_SERVED} is {wording.percent(ours['crps'])} of the mean amount won"
-        + (
-            f"; the best plain method, {others[0]['method']}, has "
-            f"{wording.percent(others[0]['crps'])}. "
-            if others
-            else ". "
-        )
-        + f"{_SERVED} has the smallest error at {first} of {len(each)} "
-        + ("horizon." if len(each) == 1 else "horizons.")
-    ]
-    held: _Coverage = ours["held"]
-    said.append(
-        f"What was won lay inside the 80\u00a0% range in {held.hits} of {held.n} forecasts "
-        f"({wording.percent(held.share, 2)})."
-    )
-    said.append(f"On average it forecast {_bias_words(ours['bias'])} what was won.")
-    return said
-
-
-def _bias_words(bias: float) -> str:
-    if abs(bias) < 0.0005:
-        return "exactly"
-    return f"{wording.percent(abs(bias))} {'more' if bias > 0 else 'less'} than"

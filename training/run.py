@@ -20,7 +20,7 @@ from data.timelines import DAY
 from models.baseline import shrunken_rate
 from models.measures import log_loss
 from scoring.bundles import DealBundle, LeadBundle
-from training.backtest import Issued, backtest, coverage_of, summary
+from training.backtest import Issued, backtest, beside, coverage_of, summary
 from training.evaluation import Evaluation, evaluate_deals, evaluate_leads, plain
 from training.examples import deal_rows, durations, lead_horizon, lead_rows
 from training.fitting import Recipe, fit_deals, fit_leads, with_shocks
@@ -116,7 +116,8 @@ class Run:
                 name = _slug(row["method"])
                 found[f"forecast_{name}_crps"] = row["crps"]
                 found[f"forecast_{name}_bias"] = row["bias"]
-                found[f"forecast_{name}_coverage_80"] = row["coverage"]["0.8"]
+                if row["coverage"] is not None:
+                    found[f"forecast_{name}_coverage_80"] = row["coverage"]["0.8"]
         return found
 
 
@@ -347,10 +348,10 @@ def _deal_checks(
     champion: DealBundle | None, start: int, until: int, horizon: int,
 ) -> list[Check]:  # fmt: skip
     checks = [_beats("DG001", evaluation, "stage rate")]
-    table = {r["method"]: r for r in summary(issued) if r["horizon"] is None}
+    both = beside(issued, "past mean")
     origins = len({i.origin for i in issued})
-    if origins >= _LEAST_ORIGINS:
-        ours, naive = table["dealcast"]["crps"], table["past mean"]["crps"]
+    if origins >= _LEAST_ORIGINS and both is not None:
+        ours, naive = both
         checks.append(
             Check(
                 "DG002", ours <= naive,

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from models.baseline import conversion_ratio, past_mean, shrunken_rate, stage_weighted
+from models.baseline import (
+    conversion_ratio,
+    growth_ratio,
+    past_mean,
+    point,
+    seasonal_naive,
+    series_totals,
+    shrunken_rate,
+    weighted_pipeline,
+)
 
 N = 40_000
 
@@ -32,11 +41,11 @@ def test_a_rate_of_an_extreme_prior_is_still_a_rate() -> None:
 
 def test_the_weighted_pipeline_is_a_sum_of_coins() -> None:
     amount, rate = np.array([100.0, 200.0, np.nan]), np.array([0.5, 0.1, 0.9])
-    draws = stage_weighted(np.r_[np.tile(amount, 60)], np.tile(rate, 60), N, rng())
+    draws = weighted_pipeline(np.r_[np.tile(amount, 60)], np.tile(rate, 60), N, rng())
     assert draws.mean() == pytest.approx(60 * 70, rel=0.01)
     sd = np.sqrt(60 * (100**2 * 0.25 + 200**2 * 0.09))
     assert draws.std() == pytest.approx(sd, rel=0.03)
-    assert stage_weighted(np.zeros(0), np.zeros(0), 5, rng()).tolist() == [0] * 5
+    assert weighted_pipeline(np.zeros(0), np.zeros(0), 5, rng()).tolist() == [0] * 5
 
 
 def test_the_past_mean_knows_how_little_it_knows() -> None:
@@ -54,3 +63,29 @@ def test_the_conversion_ratio_scales_with_the_pipeline() -> None:
     draws = conversion_ratio(ratios, 5000.0, N, rng())
     assert draws.mean() == pytest.approx(1000.0, rel=0.01)
     assert conversion_ratio(ratios, 0.0, 4, rng()).tolist() == [0] * 4
+
+
+def test_growth_never_ends_below_what_is_won() -> None:
+    ratios = np.array([1.9, 2.0, 2.1])
+    draws = growth_ratio(ratios, 100.0, N, rng())
+    assert draws.mean() == pytest.approx(200.0, rel=0.01)
+    wild = growth_ratio(np.array([1.0, 3.0]), 100.0, N, rng())
+    assert wild.min() == 100.0 < wild.mean()
+
+
+def test_seasons_differ_as_they_did() -> None:
+    differences = np.array([30.0, -10.0, 20.0])
+    draws = seasonal_naive(1000.0, differences, N, rng())
+    assert draws.mean() == pytest.approx(1000.0, rel=0.01)
+    # Not about their own mean: a naive method learns no trend from them.
+    assert draws.std() == pytest.approx(np.sqrt(np.mean(differences**2)), rel=0.03)
+    assert seasonal_naive(0.0, differences, N, rng()).min() == 0.0
+
+
+def test_parts_of_steps_count_by_their_share() -> None:
+    paths = np.array([[10.0, 20.0], [30.0, -90.0], [50.0, 60.0]])
+    assert series_totals(paths, np.array([1.0, 0.5, 0.0])).tolist() == [25.0, 0.0]
+
+
+def test_a_number_has_no_spread() -> None:
+    assert point(7.0, 3).tolist() == [7.0, 7.0, 7.0]

@@ -19,9 +19,9 @@ from models.lead import Evidence, LeadModel
 from models.shocks import ShockModel
 from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
 from training import wording
-from training.backtest import Issued
-from training.charts import fan_chart, nice_ticks, reliability_chart
+from training.charts import fan_chart, nice_ticks, pit_chart, reliability_chart
 from training.evaluation import Evaluation
+from training.replayed import Issued
 from training.report import backtest_report, training_report
 from training.run import Check, Run
 
@@ -115,14 +115,15 @@ def _lead_bundle(horizon: int = 30) -> LeadBundle:
 
 def _issued(
     origin: str = "2024-01-01", horizon: float = 7.0, method: str = "dealcast",
-    actual: float = 100_000.0, crps: float = 5_000.0, group: str = "all",
+    actual: float = 100_000.0, crps: float = 5_000.0, group: str = "all", **more: Any,
 ) -> Issued:  # fmt: skip
     points = {"0.025": 0.5, "0.1": 0.8, "0.25": 0.9, "0.5": 1.0, "0.75": 1.1, "0.9": 1.2}
     quantiles = {q: 100_000 * v for q, v in {**points, "0.975": 1.6}.items()}
     parts = {"open": 75_000.0, "new": 25_000.0} if method == "dealcast" else {}
+    more = {"window": f"{horizon:g} days", "pit": 0.5, **more}
     return Issued(
         np.datetime64(origin, "us"), horizon, group, method, 100_000.0, quantiles, crps, actual,
-        parts,
+        parts, **more,
     )  # fmt: skip
 
 
@@ -293,50 +294,100 @@ def test_the_same_run_gives_the_same_page() -> None:
 def test_methods_stand_side_by_side_best_first() -> None:
     page = backtest_report(_backtest()[::-1], "Spring", currency="EUR")
     rows = _table(page, "Method")
-    assert rows[1] == ["Next 7 days 4 forecasts per method; won on average 112,000 EUR"]
-    assert rows[2][:3] == ["dealcast best", "4.44 %", f"{MINUS}11.1 %"]
-    assert rows[2][3] == "75 % 3 of 4; 30 % to 95 %: agrees"
-    assert rows[2][4] == "40.0 %"
-    assert rows[3][:2] == ["past mean", "17.8 %"]
-    assert len(rows) == 4  # one horizon: no row for all of them together
+    assert rows[1] == [
+        "Next 7 days 4 forecasts, worth about 4.0 that do not overlap; won on average 112,000 EUR"
+    ]
+    ours, naive = rows[2:]  # one window: no rows for all of them together
+    assert ours[:2] == ["dealcast best", "4.44 % 3.6 % to 5.3 %"] and ours[2] == DASH
+    assert ours[3].startswith(f"{MINUS}11 % ") and ours[4] == "16 %"
+    assert ours[6] == "75 % 3 of 4 30 % to 95 %" and ours[8] == "40.0 %"
+    assert naive[0] == "past mean" and naive[1].startswith("17.8 %")
+    # Every forecast of dealcast has a quarter of the error: no resample says otherwise.
+    assert naive[2] == f"{MINUS}75 % {MINUS}75 % to {MINUS}75 % smaller"
     text = _text(_parsed(page))
     assert "4 past dates, from 1 Jan 2024 to 22 Jan 2024" in text
-    assert "dealcast has the smallest error at 1 of 1 horizon." in text
+    assert "it is the smallest of all methods in 1 of 1 windows." in text
     assert "in 3 of 4 forecasts (75 %)" in text
+    assert "misses by 4.4 % of what is won, 75 % less than the best plain method" in text
 
 
 def test_a_baseline_that_wins_is_marked_so() -> None:
     page = backtest_report(
         [replace(i, crps=1.0) if i.method == "past mean" else i for i in _backtest()], "t"
     )
-    assert _table(page, "Method")[2][0] == "past mean best"
-    assert "smallest error at 0 of 1 horizon" in page
+    rows = _table(page, "Method")
+    assert rows[2][0] == "past mean best" and rows[2][2].endswith("larger")
+    assert "smallest of all methods in 0 of 1 windows" in page
 
 
 def test_ranges_that_do_not_hold_are_called_so() -> None:
     days = [f"2024-01-{d:02d}" for d in range(1, 29)]
-    narrow = backtest_report([_issued(d, actual=1.0) for d in days], "t")
-    assert _table(narrow, "Horizon")[1][2] == "0 % 0 of 28; 0 % to 12 %: too narrow"
-    wide = backtest_report([_issued(d) for d in days], "t")
-    assert _table(wide, "Horizon")[1][1] == "100 % 28 of 28; 88 % to 100 %: too wide"
+    narrow = _table(backtest_report([_issued(d, actual=1.0, horizon=1.0) for d in days], "t"),
+                    "Method")  # fmt: skip
+    assert narrow[2][6] == "0 % 0 of 28 0 % to 12 % too narrow"
+    wide = _table(backtest_report([_issued(d, horizon=1.0) for d in days], "t"), "Method")
+    assert wide[2][5] == "100 % 28 of 28 88 % to 100 % too wide"
+    # Of forecasts a month ahead, 28 days in a row are one experience: nothing can be said.
+    one = _table(backtest_report([_issued(d, horizon=28.0) for d in days], "t"), "Method")
+    assert one[2][5].startswith("100 % 28 of 28 ") and not one[2][5].endswith("too wide")
 
 
-def test_every_horizon_has_a_chart_and_all_have_a_block() -> None:
-    issued = _backtest() + [replace(i, horizon=28.0) for i in _backtest()]
+def test_a_method_that_was_not_always_there_is_held_against_its_own_dates() -> None:
+    hard = [replace(i, crps=4e4) if i.origin == _backtest()[0].origin else i for i in _backtest()]
+    rare = [replace(i, method="growth", crps=6e3) for i in _backtest()[1:2]]
+    rows = _table(backtest_report(hard + rare, "t"), "Method")
+    growth = next(r for r in rows if r[0].startswith("growth"))
+    assert growth[0] == "growth 1 forecasts only"
+    assert growth[2] == f"{MINUS}17 % too few dates"
+
+
+def test_a_number_without_a_range_has_no_coverage() -> None:
+    commit = [replace(i, method="commit", ranged=False) for i in _backtest() if i.components]
+    rows = _table(backtest_report(_backtest() + commit, "t"), "Method")
+    said = next(r for r in rows if r[0].startswith("commit"))
+    assert said[5:] == ["no range", "no range", "no range", DASH]
+
+
+def test_what_is_missing_says_what_it_needs() -> None:
+    root = _parsed(backtest_report(_backtest(), "t"))
+    told = dict(zip((_text(e) for e in root.iter("dt")), (_text(e) for e in root.iter("dd")),
+                    strict=True))  # fmt: skip
+    assert told["commit"].startswith("not there; it needs a commit for exactly this period")
+    assert told["past mean"].startswith("won to date + the mean")
+
+
+def test_every_window_has_its_charts_and_all_have_a_block() -> None:
+    issued = _backtest() + [
+        replace(i, horizon=28.0, window="28 days") for i in _backtest()
+    ]  # fmt: skip
     page = backtest_report(issued, "t")
-    charts = [e for e in _parsed(page).iter("svg") if e.get("role") == "img"]
-    assert [(e.get("aria-label") or "")[:24] for e in charts] == [
-        "Forecasts for 7 days ahe", "Forecasts for 28 days ah",
+    charts = [e.get("aria-label") or "" for e in _parsed(page).iter("svg") if e.get("role")]
+    assert [c[:22] for c in charts] == [
+        "Forecasts of 7 days by", "Forecasts of 28 days b", "Next 7 days: where in ",
+        "Next 28 days: where in",
     ]  # fmt: skip
     bands = [r[0].split(" 4 ")[0].split(" 8 ")[0] for r in _table(page, "Method") if len(r) == 1]
-    assert bands == ["Next 7 days", "Next 28 days", "All horizons together"]
+    assert bands == ["Next 7 days", "Next 28 days", "All windows together"]
     assert ["Next 7 days", "75.0 %", "25.0 %"] in _tables(page)[-1]
+    off = _table(page, "Window")
+    assert off[1][0] == "Next 7 days" and off[1][1] == f"{MINUS}11 %" and off[3][5] == "8"
 
 
-def test_groups_are_listed_largest_first() -> None:
+def test_calendar_periods_are_named() -> None:
+    issued = [replace(i, window="this month", period="2024-01") for i in _backtest()]
+    page = backtest_report(issued, "t")
+    assert _table(page, "Method")[1][0].startswith("This month 4 forecasts")
+    assert "Issued 1 Jan 2024 for 2024-01: mean" in _text(_parsed(page))
+
+
+def test_groups_are_pooled_then_listed_largest_first() -> None:
     small, large = (_issued(group=g, actual=v) for g, v in (("north", 5e4), ("south", 9e4)))
-    rows = _table(backtest_report([_issued(), small, large], "t"), "Group")
-    assert [r[:2] for r in rows[1:]] == [["south", "90,000"], ["north", "50,000"]]
+    naive = replace(small, method="past mean", crps=10_000.0)
+    rows = _table(backtest_report([_issued(), small, large, naive], "t"), "Group")
+    assert [r[:2] for r in rows[1:]] == [
+        ["each group all 2 groups pooled", "70,000"], ["south", "90,000"], ["north", "50,000"],
+    ]  # fmt: skip
+    assert rows[3][3].startswith(f"{MINUS}50 % past mean")
 
 
 def test_no_forecasts_give_a_sentence() -> None:
@@ -363,16 +414,27 @@ def test_a_fan_chart_keeps_order_and_proportion() -> None:
     early, late = chart.bars
     assert chart.frame.left < early.x < late.x < chart.frame.right
     for bar in chart.bars:
-        assert bar.outer[0] < bar.inner[0] < bar.mean < bar.inner[1] < bar.outer[1]
+        tops, bottoms = zip(*bar.ranges, strict=True)
+        assert list(tops) == sorted(set(tops)) and tops[-1] < bar.mean  # y grows downwards
+        assert list(bottoms) == sorted(set(bottoms), reverse=True) and bar.mean < bottoms[-1]
     assert early.inside and not late.inside
     assert early.actual == early.mean  # both 100,000
-    assert late.actual < late.outer[0]  # above the band: y grows downwards
+    assert late.actual < late.ranges[0][0]  # above the band
     zero, top = chart.y_ticks[0], chart.y_ticks[-1]
     assert (zero.label, zero.at) == ("0", chart.frame.bottom)
     assert late.actual >= top.at == chart.frame.top
     half = next(t for t in chart.y_ticks if t.label == "100\u00a0k")
     assert early.mean == pytest.approx(half.at)
     assert "outside the 80 % range" in late.text
+
+
+def test_a_histogram_of_the_truth_counts_every_forecast_once() -> None:
+    chart = pit_chart([0, 2, 4], "Next 7 days")
+    heights = [height for _, _, height, _ in chart.bars]
+    assert heights[0] == 0 and heights[2] == pytest.approx(2 * heights[1], abs=0.2)
+    assert chart.even == pytest.approx(chart.frame.bottom - heights[1], abs=0.2)  # 2 of 6 in each
+    assert "4 of 6 forecasts saw what happened between 66 and 100 %" in chart.bars[2][3]
+    assert pit_chart([0, 0], "none").bars[0][2] == 0
 
 
 def test_labels_of_many_origins_do_not_touch() -> None:
@@ -385,7 +447,7 @@ def test_labels_of_many_origins_do_not_touch() -> None:
 
 def test_forecasts_of_nothing_can_be_drawn() -> None:
     empty = replace(_issued(), mean=0.0, actual=0.0, quantiles=dict.fromkeys(
-        ("0.025", "0.1", "0.9", "0.975"), 0.0))  # fmt: skip
+        ("0.025", "0.1", "0.25", "0.75", "0.9", "0.975"), 0.0))  # fmt: skip
     assert fan_chart([empty]).bars[0].mean == fan_chart([empty]).frame.bottom
 
 

@@ -136,27 +136,39 @@ def test_a_forecast_comes_though_it_cannot_be_kept(
 def test_a_backtest_writes_its_page_and_refuses_an_unfinished_window(
     run: Any, tmp_path: Path
 ) -> None:
-    page = tmp_path / "page.html"
-    answer = json.loads(
-        run(
-            "backtest",
-            "--every",
-            "42",
-            "--horizons",
-            "14,28",
-            "--html",
-            str(page),
-            "--jobs",
-            "1",
-            "--json",
-        )
-    )
+    page, kept = tmp_path / "page.html", tmp_path / "kept"
+    words = ["backtest", "--every", "42", "--horizons", "14,28", "--html", str(page), "--jobs", "1",
+             "--cache", str(kept)]  # fmt: skip
+    answer = json.loads(run(*words, "--json"))
     assert page.read_text(encoding="utf-8").startswith("<!")
     methods = {r["method"] for r in answer["summary"]}
-    assert methods == {"dealcast", "stage-weighted", "conversion", "past mean"}
+    assert methods == set(answer["methods"]) - set(answer["absent"])
+    assert {"dealcast", "past mean", "exponential smoothing", "seasonal naive"} <= methods
+    assert answer["groups"] == {} and answer["currency"] == "EUR"
+    files = {f: f.stat().st_mtime_ns for f in kept.iterdir()}
+    assert len(files) == len({i["origin"] for i in answer["issued"]}) == 3
+    told = run(*words)  # from what is kept
+    assert "all methods, best first" in told and "dealcast by horizon" in told
+    assert {f: f.stat().st_mtime_ns for f in kept.iterdir()} == files
+    run(*words, "--fresh")
+    assert all(f.stat().st_mtime_ns > then for f, then in files.items())
     last = max(i["origin"] for i in answer["issued"])
     refusal = run("backtest", "--from", last[:10], "--to", "2199-01-01", code=2)
     assert "last origin allowed" in refusal
+
+
+def test_a_backtest_of_calendar_periods_by_group(run: Any, tmp_path: Path) -> None:
+    words = ["backtest", "--period", "month", "--every", "60", "--by", "team", "--jobs", "1",
+             "--cache", str(tmp_path), "--html", str(tmp_path / "page.html")]  # fmt: skip
+    answer = json.loads(run(*words, "--json"))
+    assert {r["window"] for r in answer["summary"]} == {"this month", "next month", None}
+    assert "growth" in {r["method"] for r in answer["summary"]}
+    teams = {i["group"] for i in answer["issued"]} - {"all"}
+    assert len(teams) > 1 and set(answer["groups"]) == {"each group", *teams}
+    assert "allowed" in run("backtest", "--every", "0", code=2)
+    assert "allowed" in run("backtest", "--period", "month", "--ahead", "0", code=2)
+    assert "fewer than 99" in run("backtest", "--period", "month", "--ahead", "99",
+                                  "--from", "2025-01-06", "--to", "2025-01-06", code=2)  # fmt: skip
 
 
 def test_models_are_listed_promoted_and_rolled_back(run: Any) -> None:
