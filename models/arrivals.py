@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.signal import fftconvolve
 
 from models.day_profile import DayProfile
+from models.grid import CALENDAR_YEAR
 
 __all__ = ["ArrivalModel", "aalen_johansen"]
 
@@ -121,7 +122,7 @@ class ArrivalModel:
         now: float,
         first: float,
         t_max: float,
-        first_month: int = 1,
+        quarters: FloatArray = CALENDAR_YEAR[1],
     ) -> ArrivalModel:
         """Learn from the deals known by `now`.
 
@@ -141,8 +142,8 @@ class ArrivalModel:
             Where the records begin: deals created earlier are there only because they lasted.
         t_max : float
             Longest delay considered, days.
-        first_month : int
-            First month of the fiscal year.
+        quarters : shape (q,)
+            Days since 1970 on which fiscal quarters begin.
         """
         # The day on which records begin is partly seen, and chosen for having an arrival.
         since = max(np.floor(first) + 1.0, np.floor(now) - 7 * _WEEKS)
@@ -154,7 +155,7 @@ class ArrivalModel:
         )[: len(days)]
         weight = 0.5 ** ((np.floor(now) - days) / _HALF_LIFE)
         every, came = _daily(created, first, now)
-        profile = DayProfile.fit(every, came, np.ones(len(every)), first_month)
+        profile = DayProfile.fit(every, came, np.ones(len(every)), quarters)
         season = profile.without_weekdays()
         spread, weeks = _weekly_spread(counts, weight)
         recent = created >= now - max(90.0, 2 * t_max)
@@ -175,7 +176,7 @@ class ArrivalModel:
             won_amount[won],
             {name: _shares(values[recent], outcome[recent]) for name, values in groups.items()},
             season,
-            _closings(every, came, _daily(closed, first, now)[1], won_by, first_month),
+            _closings(every, came, _daily(closed, first, now)[1], won_by, quarters),
         )
 
     def wins_expected(self, now: float, edges: FloatArray) -> FloatArray:
@@ -254,7 +255,7 @@ def _daily(moments: FloatArray, first: float, now: float) -> tuple[FloatArray, F
 
 
 def _closings(
-    days: FloatArray, came: FloatArray, won: FloatArray, won_by: FloatArray, first_month: int
+    days: FloatArray, came: FloatArray, won: FloatArray, won_by: FloatArray, quarters: FloatArray
 ) -> DayProfile:
     """How the calendar shapes what is won, beyond when deals arrived and how long they take.
 
@@ -266,7 +267,7 @@ def _closings(
         return DayProfile.flat()
     due = np.maximum(fftconvolve(came, delay)[: len(days)], 0.0)
     seen = slice(len(delay), None)  # before that, deals older than the records are missing
-    found = DayProfile.fit(days[seen], won[seen], due[seen], first_month)
+    found = DayProfile.fit(days[seen], won[seen], due[seen], quarters)
     recent = slice(-max(90, 2 * len(delay)), None)
     usual = np.average(found.factor(days[recent]), weights=due[recent] + 1e-9)
     return replace(found, weekday=found.weekday - np.log(usual))

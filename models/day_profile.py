@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.grid import CALENDAR_YEAR
+
 __all__ = ["DayProfile"]
 
 FloatArray = npt.NDArray[np.float64]
@@ -42,31 +44,34 @@ class DayProfile:
         Sines and cosines of the year and of half of it.
     turn : float
         Log factor from 24 December to New Year's Day.
-    first_month : int
-        First month of the fiscal year: quarters follow it.
+    quarters : float64, shape (q,)
+        Days since 1970 on which fiscal quarters begin, all that may matter.
     """
 
     weekday: FloatArray
     rush: FloatArray
     season: FloatArray
     turn: float
-    first_month: int
+    quarters: FloatArray
 
     @classmethod
     def flat(cls) -> DayProfile:
         """Every day like any other."""
-        return cls(np.zeros(7), np.zeros(len(_RUSHES)), np.zeros(4), 0.0, 1)
+        return cls(np.zeros(7), np.zeros(len(_RUSHES)), np.zeros(4), 0.0, CALENDAR_YEAR[1])
 
     @classmethod
     def fit(
-        cls, days: FloatArray, count: FloatArray, expected: FloatArray, first_month: int = 1
-    ) -> DayProfile:
+        cls, days: FloatArray, count: FloatArray, expected: FloatArray,
+        quarters: FloatArray = CALENDAR_YEAR[1],
+    ) -> DayProfile:  # fmt: skip
         """Learn from consecutive days.
 
         Parameters
         ----------
         days : shape (n,)
             Days since 1970.
+        quarters : shape (q,)
+            Days on which fiscal quarters begin; those of calendar years if left out.
         count, expected : shape (n,)
             What came, and what would have been due were all days alike, up to a level and a trend.
         """
@@ -75,7 +80,7 @@ class DayProfile:
         if len(days) < 2 * _WEEK or count.sum() == 0:
             return cls.flat()
         span = float(np.ptp(days))
-        columns = _columns(days, first_month)
+        columns = _columns(days, quarters)
         believed = np.r_[
             np.full(7, _WEEKDAY),
             np.full(len(_RUSHES), _RUSH if span >= _QUARTER_FROM else 0.0),
@@ -92,22 +97,22 @@ class DayProfile:
         whole = np.zeros(len(believed))
         whole[used] = coefficient[: int(used.sum())]
         weekday, rush, season, turn = np.split(whole, np.cumsum([7, len(_RUSHES), 4]))
-        return cls(weekday, rush, season, float(turn[0]), first_month)
+        return cls(weekday, rush, season, float(turn[0]), quarters)
 
     def factor(self, days: FloatArray) -> FloatArray:
         """Factor of each day, counted since 1970; shape (n,)."""
         logs = np.r_[self.weekday, self.rush, self.season, self.turn]
-        return np.asarray(np.exp(_columns(days, self.first_month) @ logs))
+        return np.asarray(np.exp(_columns(days, self.quarters) @ logs))
 
     def without_weekdays(self) -> DayProfile:
         """The same, every weekday like any other."""
-        return DayProfile(np.zeros(7), self.rush, self.season, self.turn, self.first_month)
+        return DayProfile(np.zeros(7), self.rush, self.season, self.turn, self.quarters)
 
     def to_state(self) -> dict[str, Any]:
         """Plain values and arrays."""
         return {
             "weekday": self.weekday, "rush": self.rush, "season": self.season, "turn": self.turn,
-            "first_month": self.first_month,
+            "quarters": self.quarters,
         }  # fmt: skip
 
     @classmethod
@@ -115,18 +120,16 @@ class DayProfile:
         """Rebuild from `to_state`."""
         return cls(
             state["weekday"], state["rush"], state["season"], float(state["turn"]),
-            int(state["first_month"]),
+            state["quarters"],
         )  # fmt: skip
 
 
-def _columns(days: FloatArray, first_month: int) -> FloatArray:
+def _columns(days: FloatArray, quarters: FloatArray) -> FloatArray:
     """What the calendar says of each day: (n, 14)."""
     whole = np.floor(days).astype(np.int64)
     date = whole.astype("datetime64[D]")
-    month = date.astype("datetime64[M]")
-    in_quarter = (month.astype(np.int64) - (first_month - 1)) % 3
-    ends = (month + (3 - in_quarter)).astype("datetime64[D]").astype(np.int64)
-    left = (ends - whole - 1).astype(np.float64)
+    next_quarter = np.searchsorted(quarters, whole, side="right")
+    left = quarters[np.minimum(next_quarter, len(quarters) - 1)] - whole - 1.0
     year = date.astype("datetime64[Y]").astype("datetime64[D]").astype(np.int64)
     place = (whole - year).astype(np.float64)
     new_year = (date.astype("datetime64[Y]") + 1).astype("datetime64[D]").astype(np.int64)

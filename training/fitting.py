@@ -253,7 +253,7 @@ def _arrivals(history: History, until: int, t_max: float, recipe: Recipe) -> Arr
         now=float(calendar.local_days(now)[0]),
         first=float(calendar.local_days(np.array([begin], dtype=np.int64))[0]),
         t_max=t_max,
-        first_month=calendar.first_month,
+        quarters=calendar.marks[1],
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from data.pipeline import FiscalCalendar
 from models.day_profile import DayProfile
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,7 +77,8 @@ def test_a_year_is_not_learnt_from_one_nor_a_quarter_from_weeks() -> None:
 
 def test_quarters_follow_the_fiscal_year() -> None:
     days, count = played(1_500, 3, rush=1.0)
-    right, wrong = (DayProfile.fit(days, count, np.ones(len(days)), m) for m in (1, 2))
+    january, february = (FiscalCalendar(m).marks[1] for m in (1, 2))
+    right, wrong = (DayProfile.fit(days, count, np.ones(len(days)), q) for q in (january, february))
     eve = np.array([np.datetime64("2023-06-30")]).astype(float)
     usual = np.array([np.datetime64("2023-05-19")]).astype(float)
     assert right.factor(eve)[0] / right.factor(usual)[0] > 1.7
