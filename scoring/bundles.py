@@ -18,6 +18,7 @@ from models.deal import DealModel
 from models.deal_attribution import DealAttribution
 from models.encoding import Columns, row_count
 from models.lead import LeadModel
+from models.ranges import RangeMap
 from models.shocks import ShockModel
 
 __all__ = ["DealBundle", "LeadBundle", "Manifest", "Reference", "bundle_of"]
@@ -38,7 +39,8 @@ class Manifest:
     evaluation : dict
         Figures on later data beside the baselines, as the report shows them.
     coverage : list of dict
-        Measured coverage of the ranges: horizon_days, level, measured, n.
+        Measured coverage of the ranges: horizon_days, level, measured, n. Each forecast's range
+        is read as the others, which share no days with it, taught.
     version : str
         Version in the registry; empty before registration.
     withheld : dict of str to str
@@ -190,6 +192,8 @@ class DealBundle:
         `high`), the deals behind it (`n`) and the share of prior (`prior`).
     renewals : tuple of str
         Pipelines of renewals, which are no new business.
+    ranges : RangeMap
+        How far out in the draws a range's level is read, after what back-tests measured.
     """
 
     manifest: Manifest
@@ -202,6 +206,7 @@ class DealBundle:
     stage_rates: dict[str, dict[str, float]]
     reference: Reference
     renewals: tuple[str, ...] = ()
+    ranges: RangeMap = field(default_factory=RangeMap.as_drawn)
 
     @cached_property
     def attribution(self) -> DealAttribution:
@@ -234,6 +239,7 @@ class DealBundle:
             },
             "reference": self.reference.to_state(),
             "renewals": list(self.renewals),
+            "ranges": self.ranges.to_state(),
         }
 
     @classmethod
@@ -249,7 +255,8 @@ class DealBundle:
             ShockModel.from_state(state["shocks"]),
             dict(zip(state["stage_rates"]["stages"], state["stage_rates"]["rates"], strict=True)),
             Reference.from_state(state["reference"]),
-            tuple(state.get("renewals", ())),  # none in a bundle of an earlier version
+            tuple(state["renewals"]),
+            RangeMap.from_state(state["ranges"]),
         )
 
     def versioned(self, version: str) -> DealBundle:

@@ -304,7 +304,8 @@ def _cell(
         asked.history, asked.bundle.calendar, asked.as_of, asked.periods[p], asked.by, group,
         asked.measure,
     )  # fmt: skip
-    quantiles = np.quantile(values, asked.points)
+    ranges, days = asked.bundle.ranges, asked.days_to(asked.periods[p])
+    quantiles = np.quantile(values, ranges.read_at(asked.points, days))
     return Cell(
         asked.periods[p],
         group,
@@ -316,7 +317,7 @@ def _cell(
             "new": float(simulation.new.value[:, members, p].sum(1).mean()),
         },
         target,
-        None if target is None else float((values >= target).mean()),
+        None if target is None else 1.0 - ranges.chance(float((values < target).mean()), days),
         _coverage(asked, asked.periods[p], group),
         _drivers(simulation, members, p, float(values.var())),
     )

@@ -28,7 +28,7 @@ from training.rivals import POINTS, RIVALS, Outlook
 from training.windows import Window, calendar_windows, day_windows
 
 __all__ = ["EACH", "LEVELS", "METHODS", "BacktestError", "Issued", "backtest", "beside",
-           "coverage_of", "selected", "summary"]  # fmt: skip
+           "selected", "summary"]  # fmt: skip
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -377,21 +377,6 @@ def beside(issued: Sequence[Issued], method: str) -> tuple[float, float] | None:
     scale = abs(float(np.mean([i.actual for i, _ in pairs]))) or 1.0
     ours, other = np.mean([[i.crps, j.crps] for i, j in pairs], axis=0) / scale
     return float(ours), float(other)
-
-
-def coverage_of(issued: Sequence[Issued]) -> list[dict[str, Any]]:
-    """Measured coverage of the served ranges, by horizon and level, for the bundle's manifest."""
-    served = [i for i in issued if i.method == "dealcast" and i.group == WHOLE]
-    return [
-        {
-            "horizon_days": horizon,
-            "level": level,
-            "measured": _covered([i for i in served if i.horizon == horizon], level),
-            "n": sum(i.horizon == horizon for i in served),
-        }
-        for horizon in sorted({i.horizon for i in served})
-        for level in LEVELS
-    ]
 
 
 def _micros(moment: np.datetime64) -> int:

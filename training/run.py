@@ -20,11 +20,12 @@ from data.timelines import DAY
 from models.baseline import shrunken_rate
 from models.measures import log_loss
 from scoring.bundles import DealBundle, LeadBundle
-from training.backtest import Issued, backtest, beside, coverage_of, summary
+from training.backtest import Issued, backtest, beside, summary
 from training.evaluation import Evaluation, evaluate_deals, evaluate_leads, plain
 from training.examples import deal_rows, durations, lead_horizon, lead_rows
 from training.fitting import Recipe, fit_deals, fit_leads, with_shocks
 from training.leaks import LeakReport, leak_report
+from training.ranges import measured_coverage, range_map
 from training.refits import (
     OutOfTime,
     ageing_note,
@@ -164,10 +165,11 @@ def train_deals(
     manifest = replace(
         bundle.manifest,
         evaluation=plain(evaluation) if evaluation is not None else {},
-        coverage=coverage_of(issued),
+        coverage=measured_coverage(issued),
         withheld=dict(leaks.withheld),
     )
-    return Run("deal", replace(bundle, manifest=manifest), evaluation, issued, checks, notes, leaks)
+    bundle = replace(bundle, manifest=manifest, ranges=range_map(issued))
+    return Run("deal", bundle, evaluation, issued, checks, notes, leaks)
 
 
 def train_leads(

@@ -12,6 +12,7 @@ import pytest
 
 from data.history import History, HistoryError
 from data.pipeline import FiscalCalendar, Period
+from models.ranges import RangeMap
 from models.shocks import ShockModel
 from scoring.bundles import DealBundle
 from scoring.forecast import (
@@ -512,6 +513,19 @@ def test_levels_become_quantile_keys() -> None:
     for level in (0.0, 1.0, 80):
         with pytest.raises(ForecastError, match="level is"):
             cells(crm, levels=(level,))
+
+
+def test_ranges_and_chances_are_read_as_far_out_as_past_forecasts_taught() -> None:
+    crm, at = worlds.company(), worlds.cut_time()
+    wide = replace(worlds.deals(), ranges=RangeMap(np.array([30.0]), np.array([1.5]), np.ones(1)))
+    periods = CALENDAR.periods("month", at, 2)
+    drawn, read = (forecast(crm, b, at, periods, draws=2000) for b in (worlds.deals(), wide))
+    for plain, cell in zip(drawn.cells, read.cells, strict=True):
+        assert cell.mean == plain.mean and cell.quantiles["0.5"] == plain.quantiles["0.5"]
+        assert cell.quantiles["0.1"] < plain.quantiles["0.1"]
+        assert cell.quantiles["0.9"] > plain.quantiles["0.9"]
+        if plain.probability_of_target is not None and 0.0 < plain.probability_of_target < 0.5:
+            assert plain.probability_of_target < (cell.probability_of_target or 0.0) < 0.5
 
 
 def test_coverage_is_that_of_the_nearest_horizon_or_not_known() -> None:

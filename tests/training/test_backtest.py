@@ -23,7 +23,6 @@ from training.backtest import (
     Issued,
     backtest,
     beside,
-    coverage_of,
     summary,
 )
 from training.fitting import Recipe, fit_deals
@@ -258,16 +257,6 @@ def forecasted(actual: float, *, horizon: float = 7.0, method: str = "dealcast")
         moment("2024-02-01"), horizon, "all", method, 50.0, points, 5.0, actual, {},
         f"{horizon:g} days",
     )  # fmt: skip
-
-
-def test_coverage_counts_what_lies_inside() -> None:
-    found = [forecasted(a) for a in (50.0, 40.0, 30.0, 95.0, 500.0)]
-    found += [forecasted(50.0, horizon=28.0), forecasted(0.0, method="past mean")]
-    table = {(c["horizon_days"], c["level"]): (c["measured"], c["n"]) for c in coverage_of(found)}
-    assert table == {
-        (7.0, 0.5): (0.4, 5), (7.0, 0.8): (0.6, 5), (7.0, 0.95): (0.8, 5),
-        (28.0, 0.5): (1.0, 1), (28.0, 0.8): (1.0, 1), (28.0, 0.95): (1.0, 1),
-    }  # fmt: skip
 
 
 def test_the_summary_tells_error_bias_and_width() -> None:
