@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data.history import History, Snapshot
-from data.pipeline import Period
+from data.pipeline import Period, open_stages
 from data.revenue import MEASURES
 from data.timelines import DAY, Column
+from models.grid import Cells
 from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
 from scoring.simulation import Draws, OpenDeals, Shocks, levelled, simulate_new, simulate_open
 from scoring.stand_ins import deal_columns
 from scoring.targets import WHOLE, target_of
+from scoring.what_if import Book, WhatIf, WhatIfError
 from scoring.worth import arrivals_worth, final_worth, recurring_now
 
 __all__ = [
@@ -110,8 +112,10 @@ class Simulation:
     open, new : Draws
         From open deals, and from deals not yet in the pipeline.
     open_deals : Snapshot
+    ids : ndarray of object, shape (n,)
+        The open deals' ids; with a what-if, those that were added last.
     open_groups : ndarray of object, shape (n,)
-        Group of each open deal.
+        Group of each.
     chance : float64, shape (n, periods)
         Chance of each open deal to be won in each period.
     typical : float64, shape (n,)
@@ -123,6 +127,7 @@ class Simulation:
     open: Draws
     new: Draws
     open_deals: Snapshot
+    ids: npt.NDArray[np.object_]
     open_groups: npt.NDArray[np.object_]
     chance: FloatArray
     typical: FloatArray
@@ -160,13 +165,17 @@ def simulate(
     draws: int = 4000,
     seed: int = 0,
     measure: str = "amount",
+    what_if: WhatIf | None = None,
 ) -> Simulation:
     """Draw the won revenue of consecutive periods, as known at `as_of`.
 
-    With another `measure`, the recurring amount a year that is won, or the number of deals.
+    With another `measure`, the recurring amount a year that is won, or the number of deals. With
+    `what_if`, the open deals as they are supposed to be, with the luck of those that they are.
     """
     if measure not in MEASURES:
         raise ForecastError(f"measure is {measure!r}; allowed: {', '.join(MEASURES)}")
+    if what_if is not None and measure == "recurring":
+        raise WhatIfError("measure is 'recurring'; allowed with a what-if: amount, count")
     rng = np.random.default_rng([seed, int(as_of.astype("datetime64[s]").astype(np.int64))])
     snapshot = history.as_of("deal", as_of)
     now = int(as_of.astype("datetime64[us]").astype(np.int64))
@@ -174,7 +183,16 @@ def simulate(
     edges = (bounds.astype("datetime64[us]").astype(np.int64) - now) / DAY
     ahead = np.maximum(edges, 0.0)
 
-    open_groups = group_of(snapshot, by)
+    usual = Book(
+        deal_columns(snapshot, bundle), snapshot.amount, group_of(snapshot, by),
+        np.ones(len(snapshot)),
+    )  # fmt: skip
+    book = usual
+    if what_if is not None:
+        book = usual.supposing(what_if, snapshot, _stages(history))
+    open_groups = np.array([UNASSIGNED if g is None else g for g in book.group], dtype=object)
+    if by is None:
+        open_groups = np.full(len(book.group), WHOLE, dtype=object)
     won_value, won_period, won_groups = _won(history, as_of, periods, by, measure)
     shares_of = bundle.arrivals.shares.get(by or "", {})
     named = {str(g) for g in open_groups} | {str(g) for g in won_groups} | set(shares_of)
@@ -185,42 +203,62 @@ def simulate(
     won_place = np.array([place[str(g)] for g in won_groups], dtype=np.int64)
     np.add.at(won, (won_place, won_period), won_value)
 
-    columns = deal_columns(snapshot, bundle)
     local = bundle.calendar.local_days(np.array([now], dtype=np.int64))
     cells = bundle.model.grid.cells(local, bundle.calendar.marks)
-    spread_cells = cells.take(np.zeros(len(snapshot), dtype=np.int64))
     for_shocks, for_open, for_new = rng.spawn(3)
     weeks = int(np.ceil(max(bundle.model.grid.t_max, ahead[-1]) / 7))
     shocks = Shocks.draw(
         bundle.shocks, _level_spread(bundle), draws, weeks, for_shocks, age=_age(bundle, as_of)
     )
     begin, end = cells.begin[0], cells.end[0]
-    hazards = bundle.model.hazards(columns, spread_cells)
-    hazards = levelled(hazards, shocks.level_over(begin, end))
-    stage, amount = columns["stage"], snapshot.amount
+    level = shocks.level_over(begin, end)
+    stage, amount = book.columns["stage"], book.amount
 
     def final_amount(deal: npt.NDArray[np.int64], level: FloatArray) -> FloatArray:
         return bundle.amount.final((stage[0][deal], stage[1]), amount[deal], level)
 
     final = final_worth(measure, snapshot, final_amount)
     arrivals = arrivals_worth(measure, history, bundle, as_of)
-    deals = OpenDeals(
-        hazards, begin, end, np.array([place[str(g)] for g in open_groups], dtype=np.int64), final
-    )
+    hazards = _hazards(bundle, book, cells, level)
+    member = np.array([place[str(g)] for g in open_groups], dtype=np.int64)
+    deals = OpenDeals(hazards, begin, end, member, final)
+    as_is = deals
+    if what_if is not None:
+        as_is = replace(deals, hazards=_hazards(bundle, usual, cells, level))
     shares = np.array([shares_of.get(g, 0.0) for g in groups])
     rest = place.get(UNASSIGNED, 0)
     shares[rest] += max(1.0 - shares.sum(), 0.0)
     curve = incidence(hazards)[:, :, 0]
+    each = cells.take(np.zeros(len(hazards), dtype=np.int64))
+    factor = 1.0 if what_if is None else what_if.arrivals
     return Simulation(
         groups,
         won,
-        simulate_open(deals, ahead, len(groups), shocks, for_open),
-        simulate_new(arrivals, float(local[0]), ahead, shares, shocks, for_new),
+        simulate_open(deals, ahead, len(groups), shocks, for_open, usual=as_is),
+        simulate_new(arrivals, float(local[0]), ahead, shares, shocks, for_new, factor=factor),
         snapshot,
+        np.append(snapshot.ids, [f"added-{i + 1}" for i in range(len(hazards) - len(snapshot))]),
         open_groups,
-        np.diff(read_curve(curve, spread_cells, ahead[None, :]), axis=1),
-        final(np.arange(len(snapshot)), np.full(len(snapshot), 0.5)),
+        np.diff(read_curve(curve, each, ahead[None, :]), axis=1),
+        final(np.arange(len(hazards)), np.full(len(hazards), 0.5)),
     )
+
+
+def _stages(history: History) -> dict[str, float]:
+    """The stages that leave a deal open, and their place in the pipeline where one is known."""
+    seen = history.deals
+    order = {str(s): float(o) for s, o in zip(seen.stage_levels, seen.stage_order, strict=True)}
+    found = open_stages(history.tables["stage"], list(order))
+    return {name: order.get(name, np.nan) for name in found.names}
+
+
+def _hazards(bundle: DealBundle, book: Book, cells: Cells, level: FloatArray) -> FloatArray:
+    """Hazards of a book of deals, at the level of late and with their own odds: (n, k, 2)."""
+    each = cells.take(np.zeros(len(book.amount), dtype=np.int64))
+    hazards = levelled(bundle.model.hazards(book.columns, each), level)
+    other = np.flatnonzero(book.odds != 1.0)
+    hazards[other] = levelled(hazards[other], book.odds[other, None])
+    return hazards
 
 
 def forecast(
@@ -234,6 +272,7 @@ def forecast(
     draws: int = 4000,
     seed: int = 0,
     measure: str = "amount",
+    what_if: WhatIf | None = None,
 ) -> Forecast:
     """Forecast consecutive periods, the whole and by group.
 
@@ -243,19 +282,24 @@ def forecast(
         Levels of the central ranges, between 0 and 1: 0.8 gives the 0.1 and 0.9 quantiles.
     measure : str
         What is counted of won deals: "amount", "recurring" (amount a year) or "count".
+    what_if : WhatIf, optional
+        What is supposed of the open deals and of business still to come.
 
     Raises
     ------
     ForecastError
         If a level, grouping or measure is not allowed, or the periods are over.
+    WhatIfError
+        If something cannot be supposed.
     """
     if not periods or periods[-1].end <= as_of:
         raise ForecastError(f"the periods end before as_of, {as_of}; give one that lies ahead")
     points = _quantile_points(levels)
     asked = _Asked(history, bundle, as_of, periods, by, levels, points, measure)
     simulation = simulate(
-        history, bundle, as_of, periods, by, draws=draws, seed=seed, measure=measure
-    )
+        history, bundle, as_of, periods, by, draws=draws, seed=seed, measure=measure,
+        what_if=what_if,
+    )  # fmt: skip
     total = simulation.total
     rows = [(WHOLE, np.arange(len(simulation.groups)))]
     if by is not None:
@@ -401,7 +445,7 @@ def _drivers(
 
     A deal's own variance is taken with its median amount; the shared shocks are nobody's.
     """
-    if variance <= 0 or len(simulation.open_deals) == 0:
+    if variance <= 0 or len(simulation.ids) == 0:
         return []
     p = simulation.chance[:, period]
     own = p * (1 - p) * simulation.typical**2
@@ -409,7 +453,7 @@ def _drivers(
         groups = np.array(simulation.groups, dtype=object)[members]
         own = np.where(np.isin(simulation.open_groups.astype(str), groups.astype(str)), own, 0.0)
     top = np.argsort(-own, kind="stable")[:_DRIVERS]
-    ids = simulation.open_deals.ids
+    ids = simulation.ids
     return [
         {"deal_id": str(ids[i]), "share_of_variance": float(min(own[i] / variance, 1.0))}
         for i in top

@@ -80,7 +80,7 @@ def _over(weekly: FloatArray, begin: FloatArray, end: FloatArray) -> FloatArray:
 
 
 def levelled(hazards: FloatArray, level: FloatArray) -> FloatArray:
-    """Hazards of (won, lost), (n, k, 2), with the odds of winning times `level`, shape (k,).
+    """Hazards of (won, lost), (n, k, 2), with the odds of winning times `level`: (k,) or (n, 1).
 
     Losses keep their share of what is not won.
     """
@@ -134,8 +134,9 @@ class Draws:
 
 
 def simulate_open(
-    deals: OpenDeals, edges: FloatArray, groups: int, shocks: Shocks, rng: np.random.Generator
-) -> Draws:
+    deals: OpenDeals, edges: FloatArray, groups: int, shocks: Shocks, rng: np.random.Generator,
+    *, usual: OpenDeals | None = None,
+) -> Draws:  # fmt: skip
     """Simulate the deals that are open now.
 
     A deal's fate in a draw hangs on two uniforms of its own, whatever periods and groups are
@@ -146,16 +147,22 @@ def simulate_open(
     edges : shape (p + 1,)
         Period bounds in days after as_of, ascending. What is won before the first or after the
         last is not counted.
+    usual : OpenDeals, optional
+        The deals whose expected wins the shocks leave as they were; `deals` themselves if left
+        out. With the same ones two calls draw the same luck for the deals that both hold.
     """
     draws, periods = len(shocks.weekly), len(edges) - 1
+    # A stream each: deals that come after all others leave the luck of those as it was.
+    fates, kinds = rng.spawn(2)
     used = np.flatnonzero((deals.begin < edges[-1]) & (deals.end > deals.begin))
-    tilt = _mean_preserving(deals, used, shocks.over(deals.begin[used], deals.end[used]))
+    over = shocks.over(deals.begin[used], deals.end[used])
+    tilt = _mean_preserving(usual or deals, used, over)
     value = np.zeros(draws * groups * periods)
     wins = np.zeros_like(value)
     size = max(_CHUNK // draws, 1)
     for first in range(0, len(deals.hazards), size):
         chosen = np.arange(first, min(first + size, len(deals.hazards)))
-        deal, draw, day, level = _won(deals, chosen, used, tilt, rng)
+        deal, draw, day, level = _won(deals, chosen, used, tilt, fates, kinds)
         period = np.searchsorted(edges, day, side="right") - 1
         inside = (period >= 0) & (period < periods)
         deal, draw, period = deal[inside], draw[inside], period[inside]
@@ -167,8 +174,9 @@ def simulate_open(
 
 
 def _won(
-    deals: OpenDeals, chosen: IntArray, used: IntArray, tilt: FloatArray, rng: np.random.Generator
-) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+    deals: OpenDeals, chosen: IntArray, used: IntArray, tilt: FloatArray,
+    fates: np.random.Generator, kinds: np.random.Generator,
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:  # fmt: skip
     """Which deals are won in which draws, on which day after as_of, and a uniform for the amount.
 
     `fate` says when a deal closes: where the falling chance of still being open passes it. `kind`
@@ -177,7 +185,7 @@ def _won(
     """
     draws = tilt.shape[1]
     shape = (len(chosen), draws)
-    fate, kind = rng.random(len(chosen) * draws), rng.random(len(chosen) * draws)
+    fate, kind = fates.random(len(chosen) * draws), kinds.random(len(chosen) * draws)
     still, odds, stay = np.ones(shape), np.empty(shape), np.empty(shape)
     flat_still, flat_odds, flat_stay = still.ravel(), odds.ravel(), stay.ravel()  # views
     found: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
@@ -246,7 +254,7 @@ def _intercept(p_won: FloatArray, tilt: FloatArray, still: FloatArray, due: floa
 
 def simulate_new(
     arrivals: ArrivalModel, now: float, edges: FloatArray, shares: FloatArray, shocks: Shocks,
-    rng: np.random.Generator,
+    rng: np.random.Generator, *, factor: float = 1.0,
 ) -> Draws:  # fmt: skip
     """Simulate business that is not yet in the pipeline.
 
@@ -258,9 +266,24 @@ def simulate_new(
         Period bounds in days after as_of.
     shares : shape (groups,)
         Share of each group in new business; sums to one.
+    factor : float
+        Of what comes, so many times as much: below 1 some of the same deals stay away, above 1
+        others come besides.
     """
-    draws, periods, groups = len(shocks.weekly), len(edges) - 1, len(shares)
     expected = shocks.growth[:, None] * _expected_new(arrivals, now, edges, shocks)
+    usual, besides = rng.spawn(2)
+    found = _new_wins(arrivals, expected, shares, usual, besides if factor < 1.0 else None, factor)
+    if factor > 1.0:
+        found = found + _new_wins(arrivals, expected * (factor - 1.0), shares, besides)
+    return found
+
+
+def _new_wins(
+    arrivals: ArrivalModel, expected: FloatArray, shares: FloatArray, rng: np.random.Generator,
+    leaving: np.random.Generator | None = None, stay: float = 1.0,
+) -> Draws:  # fmt: skip
+    """Wins of new business around their expectation, (draws, periods); a share of them `stay`."""
+    (draws, periods), groups = expected.shape, len(shares)
     # One stream each, period by period: a longer horizon leaves the first periods as they were.
     counting, placing, paying = rng.spawn(3)
     count = counting.poisson(expected.T)
@@ -271,10 +294,13 @@ def simulate_new(
     if len(arrivals.amounts):
         worth = arrivals.amounts[paying.integers(0, len(arrivals.amounts), total)]
     cell = (draw * groups + group) * periods + period
+    here = np.ones(total)
+    if leaving is not None:
+        here = (leaving.random(total) < stay).astype(np.float64)
     size, shape = draws * groups * periods, (draws, groups, periods)
     value, wins = (
         np.asarray(np.bincount(cell, weight, size), dtype=np.float64).reshape(shape)
-        for weight in (worth, np.ones(total))
+        for weight in (worth * here, here)
     )
     return Draws(value, wins)
 
