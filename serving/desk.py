@@ -45,6 +45,7 @@ from serving.live import Live, NoModelError
 from serving.past import deal_past, forecast_history
 from serving.pipeline_answers import changes_answer, metrics_answer, stages_answer
 from serving.settings import Settings
+from serving.supposing import WhatIfIn, differences
 from serving.writes import Rejected, Stored, write_records
 
 __all__ = [
@@ -365,6 +366,41 @@ class Desk:
         found = self._forecast(period, by, levels, as_of, horizon, hindsight, measure)
         return found.answer
 
+    def what_if(self, asked: WhatIfIn) -> dict[str, Any]:
+        """A forecast as of now, as it is and as supposed; neither is kept as issued.
+
+        Raises
+        ------
+        WhatIfError
+            If something cannot be supposed.
+        RecordError, ForecastError, CalendarError, NoModelError, StoreError, HistoryError
+            As for a forecast.
+        """
+        count = _horizon(asked.period, asked.horizon)
+        at = self._clock()
+        bundle = self._bundle("deal", at, False)
+        assert isinstance(bundle, DealBundle)
+        history, calendar = self._current.get().history, self._settings.calendar
+        periods = calendar.periods(asked.period, at, count)
+        levels, measure = asked.levels, asked.measure
+        found, supposed = (
+            forecast(
+                history, bundle, at, periods, asked.by, levels=levels, measure=measure, what_if=w
+            )
+            for w in (None, asked.what_if())
+        )
+        answer, other = (forecast_answer(f, calendar) for f in (found, supposed))
+        shared = {name: answer[name] for name in ("as_of", "by", "measure", "currency", "model")}
+        return shared | {
+            "period": asked.period,
+            "horizon": count,
+            "levels": levels,
+            "as_is": answer["periods"],
+            "supposed": other["periods"],
+            "differences": differences(answer["periods"], other["periods"]),
+            "warnings": answer["warnings"] + self._forecast_warnings(found, bundle),
+        }
+
     def renewals(
         self,
         period: PeriodKind,
@@ -401,10 +437,7 @@ class Desk:
         measure: str,
     ) -> _Forecast:
         """A forecast, issued."""
-        usual, most = HORIZONS.get(period, (1, 1))
-        count = usual if horizon is None else horizon
-        if period in HORIZONS and not 1 <= count <= most:
-            raise RecordError("horizon", horizon, f"1 to {most} periods of a {period}")
+        count = _horizon(period, horizon)
         now = self._clock()
         at, past = self._moment(as_of, now)
         periods = self._settings.calendar.periods(period, at, count)
@@ -634,3 +667,12 @@ def _first_value(column: Any) -> Any:
 def _told_id(kind: Side, record: Mapping[str, Any]) -> str | None:
     given = record.get(f"{kind}_id")
     return str(given) if isinstance(given, str | int) else None
+
+
+def _horizon(period: PeriodKind, horizon: int | None) -> int:
+    """How many periods, the usual number where none is asked for."""
+    usual, most = HORIZONS.get(period, (1, 1))
+    count = usual if horizon is None else horizon
+    if period in HORIZONS and not 1 <= count <= most:
+        raise RecordError("horizon", horizon, f"1 to {most} periods of a {period}")
+    return count

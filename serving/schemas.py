@@ -21,10 +21,12 @@ __all__ = [
     "DealScoresIssued",
     "ForecastHistoryOut",
     "ForecastOut",
+    "ForecastPeriodOut",
     "LeadListing",
     "LeadScoreOut",
     "LeadScores",
     "LeadScoresIssued",
+    "ModelOfAnswer",
     "ModelOut",
     "ModelsOut",
     "Problem",
@@ -235,7 +237,9 @@ class Problem(_Problem):
     allowed: str | None = Field(None, description="what the field accepts")
 
 
-class _ModelOfAnswer(_Answer):
+class ModelOfAnswer(_Answer):
+    """The model behind an answer."""
+
     name: str = Field(examples=["dealcast-deal"])
     version: str
     trained_at: str
@@ -257,7 +261,7 @@ class _Score(_Answer):
     base: float | None = Field(description="log-odds that the reasons start from")
     evidence: dict[str, Any] = Field(description="method, examples, and more on what it rests on")
     warnings: list[str]
-    model: _ModelOfAnswer
+    model: ModelOfAnswer
     hindsight: bool | None = Field(None, description="true where the model knew of later times")
 
 
@@ -436,7 +440,9 @@ class _Components(_Answer):
     new: float
 
 
-class _PeriodOut(_Answer):
+class ForecastPeriodOut(_Answer):
+    """The won revenue of one period and group."""
+
     period: str = Field(examples=["2026-Q1"])
     start: str
     end: str = Field(description="first day after the period")
@@ -461,9 +467,9 @@ class ForecastOut(_Answer):
     levels: list[float]
     hindsight: bool
     currency: str
-    periods: list[_PeriodOut]
+    periods: list[ForecastPeriodOut]
     warnings: list[str]
-    model: _ModelOfAnswer
+    model: ModelOfAnswer
 
 
 class _Renewed(_Answer):
@@ -498,7 +504,7 @@ class RenewalsOut(_Answer):
     currency: str
     items: list[_RenewalOut]
     warnings: list[str]
-    model: _ModelOfAnswer
+    model: ModelOfAnswer
 
 
 class _HeldOut(_Answer):

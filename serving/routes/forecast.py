@@ -12,6 +12,7 @@ from scoring.forecast import GROUPINGS
 from serving.desk import HORIZONS
 from serving.routes.access import PROBLEMS, DeskOf, as_json, needs
 from serving.schemas import ForecastHistoryOut, ForecastOut, RenewalsOut
+from serving.supposing import WhatIfIn, WhatIfOut
 
 __all__ = ["router"]
 
@@ -138,6 +139,20 @@ def get_forecast(
         measure=measure,
     )
     return as_json(answer)
+
+
+@router.post(
+    "/v1/forecast/what-if",
+    summary="The forecast if deals, odds or new business were others",
+    response_class=Response,
+    responses={
+        200: {"model": WhatIfOut, "description": "as supposed, beside as it is"},
+        409: PROBLEMS[422] | {"description": "contradicting data"},
+    },
+)
+def what_if(desk: DeskOf, body: WhatIfIn) -> Response:
+    """Both answers draw the same luck, so that the difference is what was supposed."""
+    return as_json(desk.what_if(body))
 
 
 def _parsed(levels: str) -> list[float]:

@@ -28,6 +28,7 @@ CALLS: dict[tuple[str, str], str] = {
     ("GET", "/v1/forecast"): "forecast",
     ("GET", "/v1/forecast/history"): "forecast",
     ("GET", "/v1/forecast/renewals"): "forecast",
+    ("POST", "/v1/forecast/what-if"): "forecast",
     ("GET", "/v1/pipeline/changes"): "forecast",
     ("GET", "/v1/pipeline/metrics"): "forecast",
     ("GET", "/v1/pipeline/stages"): "forecast",

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from serving.app import create_app
 from serving.schemas import ForecastOut, RenewalsOut
+from serving.supposing import WhatIfOut
 from tests.serving.conftest import House
 
 
@@ -157,3 +158,61 @@ def test_renewals_need_a_pipeline_that_is_declared(house: House, client: TestCli
     ]  # fmt: skip
     assert any("other renewal pipelines" in w for w in found["warnings"])
     assert [i["mean"] for i in kept["items"]] == [i["renewed"]["mean"] for i in found["items"]]
+
+
+def _what_if(client: TestClient, **body: Any) -> dict[str, Any]:
+    answer = client.post("/v1/forecast/what-if", json=body)
+    assert answer.status_code == 200, answer.text
+    WhatIfOut.model_validate(answer.json(), strict=True)
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_supposing_nothing_is_the_forecast_itself(client: TestClient) -> None:
+    found = _what_if(client, period="month", by="team")
+    assert found["as_is"] == found["supposed"]
+    assert found["as_is"] == _forecast(client, period="month", by="team")["periods"]
+    assert all(d["mean"] == 0.0 for d in found["differences"])
+
+
+def test_what_is_supposed_shows_where_it_happens(client: TestClient) -> None:
+    usual = _what_if(client, period="quarter", by="owner", horizon=1)
+    driver = usual["as_is"][0]["drivers"][0]["deal_id"]
+    found = _what_if(client, period="quarter", by="owner", horizon=1, drop=[driver])
+    moved = [d for d in found["differences"] if d["mean"] != 0.0]
+    assert len(moved) == 2 and moved[0]["group"] == "all"
+    assert all(d["mean"] < 0 for d in moved)
+    stage = client.get("/v1/pipeline/stages").json()["stages"][0]["stage_id"]
+    new = {"stage_id": stage, "amount": 90_000.0, "group": "rep-01"}
+    more = _what_if(client, period="quarter", by="owner", horizon=1, add=[new], arrivals=1.5)
+    assert more["differences"][0]["mean"] > 0
+    assert more["supposed"][0]["components"]["new"] > usual["as_is"][0]["components"]["new"]
+    target = usual["as_is"][0]["target"]
+    if target is not None:
+        assert more["differences"][0]["probability_of_target"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ({"drop": ["nobody"]}, "deal 'nobody' is not open"),
+        ({"odds": -2.0}, "odds is -2.0"),
+        ({"deals": {"x": {"expected_close_date": "soon"}}}, "deals.x.expected_close_date"),
+        ({"add": [{"amount": 5.0}]}, "added deal 1 needs a stage_id"),
+        ({"by": "colour"}, "by is 'colour'"),
+        ({"levels": [1.5]}, "level is 1.5"),
+        ({"horizon": 99}, "horizon"),
+    ],
+)
+def test_what_cannot_be_supposed_is_refused(
+    client: TestClient, body: dict[str, Any], says: str
+) -> None:
+    answer = client.post("/v1/forecast/what-if", json=body)
+    assert answer.status_code == 422
+    assert says in answer.json()["detail"]
+
+
+def test_unknown_words_and_kinds_are_refused(client: TestClient) -> None:
+    refused: list[dict[str, Any]] = [{"dropp": ["x"]}, {"odds": "much"}, {"deals": []}]
+    for body in refused:
+        assert client.post("/v1/forecast/what-if", json=body).status_code == 422
