@@ -92,12 +92,11 @@ class AmountModel:
         codes, levels = stage
         place = {name: i for i, name in enumerate(self.stages)}
         table = np.array([place.get(str(s), -1) for s in levels] + [-1])
-        rows = self.log_ratio[table[codes]]
+        row = table[codes]
         position = np.clip(level, 0.0, 1.0) * (len(_POINTS) - 1)
         low = np.minimum(position.astype(np.int64), len(_POINTS) - 2)
         part = position - low
-        index = np.arange(len(codes))
-        logs = rows[index, low] * (1 - part) + rows[index, low + 1] * part
+        logs = self.log_ratio[row, low] * (1 - part) + self.log_ratio[row, low + 1] * part
         out = current * np.exp(logs)
         none = np.isnan(current)
         if none.any():
