@@ -33,7 +33,7 @@ RECIPE = Recipe(FiscalCalendar(), seed=0)
 FIRST = np.datetime64("2011-12-05", "us")
 ORIGINS = [FIRST + np.timedelta64(d, "D") for d in range(71) if d % 7 in (0, 3)]
 HORIZONS = [7.0, 14.0, 28.0]
-GROUPS = ("owner", "team")
+GROUPS = ("owner",)
 DRAWS = 4_000
 BAR, COVERED, WIDTH = 0.064, (0.70, 0.90), 0.35
 

@@ -325,7 +325,7 @@ def summary(issued: Sequence[Issued], group: str = WHOLE) -> list[dict[str, Any]
         for name in dict.fromkeys(i.window for i in sorted(rows, key=lambda i: i.horizon))
     }
     table = []
-    for method in METHODS:
+    for method in dict.fromkeys([*METHODS, *(i.method for i in rows)]):
         mine = [i for i in rows if i.method == method]
         for window in (*horizons, None):
             part = [i for i in mine if window is None or i.window == window]
