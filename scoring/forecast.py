@@ -47,6 +47,7 @@ GROUPINGS: dict[str, str] = {
     "type": "deal_type",
 }
 _DRIVERS = 5
+_LEVEL_TOLD = 0.05  # from which on a level of late is told
 
 
 class ForecastError(ValueError):
@@ -462,7 +463,7 @@ def _drivers(
 
 
 def _warnings(asked: _Asked, simulation: Simulation) -> tuple[str, ...]:
-    found = _unpriced(asked, simulation.open_deals)
+    found = [*_unpriced(asked, simulation.open_deals), *_level_told(asked)]
     days, longest = asked.days_to(asked.periods[-1]), asked.bundle.model.grid.t_max
     if days > longest:
         found.append(
@@ -474,6 +475,18 @@ def _warnings(asked: _Asked, simulation: Simulation) -> tuple[str, ...]:
     elif not asked.bundle.manifest.coverage:
         found.append("ranges are not yet verified: too few matured periods to back-test")
     return tuple(found)
+
+
+def _level_told(asked: _Asked) -> list[str]:
+    """What past weeks say of the coming ones, where it is worth a word."""
+    level = float(asked.bundle.shocks.level(1, _age(asked.bundle, asked.as_of))[0])
+    if abs(level - 1.0) < _LEVEL_TOLD:
+        return []
+    way = "more" if level > 1.0 else "fewer"
+    return [
+        f"lately {way} deals were won than their stages and histories said: the odds of winning "
+        f"are taken {level - 1.0:+.0%} in the coming week, and less and less so after it"
+    ]
 
 
 def _unpriced(asked: _Asked, deals: Snapshot) -> list[str]:

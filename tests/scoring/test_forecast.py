@@ -206,6 +206,12 @@ def test_a_level_of_late_moves_the_forecast_and_fades_with_the_age_of_the_model(
     assert slow.level(1)[0] < 0.75
     assert (slowed < expected).all() and slowed[0] / expected[0] < 0.85
     np.testing.assert_allclose(faded, expected, rtol=0.01)
+    told = {
+        name: [w for w in forecast(crm, b, at, periods, draws=50).warnings if "lately" in w]
+        for name, b in (("usual", usual), ("late", late), ("old", old))
+    }
+    assert told["usual"] == told["old"] == []
+    assert "fewer deals were won" in told["late"][0]
 
 
 # --- what counts as won ----------------------------------------------------------------------
