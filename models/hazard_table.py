@@ -65,7 +65,8 @@ def incidence(hazards: FloatArray) -> FloatArray:
     shape (m, k, c)
         Chance of each outcome by the end of each interval: rises, and sums to at most one.
     """
-    stay = 1.0 - hazards.sum(axis=2)
+    # Chances that sum to one may do so by a rounding error too much.
+    stay = np.maximum(1.0 - hazards.sum(axis=2), 0.0)
     open_before = np.cumprod(np.concatenate([np.ones_like(stay[:, :1]), stay[:, :-1]], 1), axis=1)
     return np.cumsum(hazards * open_before[:, :, None], axis=1)
 

@@ -183,7 +183,8 @@ def test_quarters_months_and_weeks_of_weeks_fit_into_each_other(
     assert len(months) == 12 and len(weeks) in (52, 53)
     bounds = {m.start for m in months} | {months[-1].end}
     assert ends <= bounds <= {w.start for w in weeks} | {weeks[-1].end}
-    in_weeks = [(calendar.day_of(m.end) - calendar.day_of(m.start)).days // 7 for m in months]
+    # Rounded: Kiribati had no 31 December 1994.
+    in_weeks = [round((calendar.day_of(m.end) - calendar.day_of(m.start)).days / 7) for m in months]
     assert sum(in_weeks) == len(weeks) and set(in_weeks) <= {4, 5, 6}
     # A year of weeks begins within six days of its first month.
     start = next(q for q in quarters if q.name.endswith("Q1"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -46,6 +46,7 @@ def constant_world(
     return np.minimum(time, seen), np.where(time <= seen, outcome, 0)
 
 
+@example(np.array([[[0.80548448, 0.4353452], [1.0, 0.0]] + [[0.0, 0.0]] * 5] * 3))
 @given(arrays(np.float64, (3, 7, 2), elements=st.floats(0, 1)))
 def test_incidences_rise_and_sum_to_at_most_one(raw: FloatArray) -> None:
     hazards = raw / np.maximum(raw.sum(axis=2, keepdims=True), 1.0)
