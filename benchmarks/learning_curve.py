@@ -33,7 +33,7 @@ FloatArray = npt.NDArray[np.float64]
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 SMALL = (5, 10, 20, 50, 100, 200)
-SEEDS = (13, 14, 15)  # the constants of the models were chosen on worlds of the seeds 1 to 4
+SEEDS = (19, 20, 21)  # the constants of the models were chosen on worlds of the seeds 1 to 4
 RECIPE = Recipe(FiscalCalendar(), landmarks=8_000, seed=0, threads=1)
 ARMS = ("preset", "stage rates", "table", "served")
 _MOST_TESTS = 250  # open deals a moment

@@ -30,9 +30,10 @@ _MOST_UP = 0.98  # likeliest that an exit is no loss, before any was seen
 # the speed of a stage, for its share of losses, for the way on, and for each age of a stay.
 _SPEED_ABOVE, _SPEED, _LOSSES, _WAY, _AGEING = 2.0, 5.0, 10.0, 5.0, 10.0
 _VOICE_SPEED, _VOICE = 10.0, 3.0  # a stage tells the others as much as so many exits, at most
-# Believed chances are steeper than what happens: closings draw them towards the share of deals
-# won in general, half of the way they ever go after so many.
-_DRAWN, _DRAWN_HALF = 0.7, 8.0
+# Believed chances are steeper than what happens: wins draw them towards the share of deals won in
+# general, half of the way they ever go after so many. So do the first losses, but no more of them:
+# what is lost early says nothing of stages that nobody has reached.
+_DRAWN, _DRAWN_HALF, _LOSSES_DRAW = 0.7, 4.0, 3.0
 _SPREAD = 0.8  # SD of the log-odds to lose, felt over a whole pipeline, around the level above
 _NEWTON = 30  # rounds; a handful is enough
 
@@ -122,7 +123,7 @@ class StageChain:
         known = count[:s]
         if s:
             leave = _speed(prior, known.sum(1), days[:s])
-            prior = _drawn(prior, float(known[:, -2:].sum()))
+            prior = _drawn(prior, *known[:, -2:].sum(0))
             lose = _losing(prior, known)
             rates[:s, :-1] = (leave * (1.0 - lose))[:, None] * _ways(prior, known[:, :-1])
             rates[:s, -1] = leave * lose
@@ -204,9 +205,10 @@ def _speed(prior: StagePrior, exits: FloatArray, days: FloatArray) -> FloatArray
     return np.asarray(rate * (exits + _SPEED) / (days * rate + _SPEED), dtype=np.float64)
 
 
-def _drawn(prior: StagePrior, closed: float) -> StagePrior:
+def _drawn(prior: StagePrior, won: float, lost: float) -> StagePrior:
     """What is believed once so many deals have closed."""
-    drawn = _DRAWN * closed / (closed + _DRAWN_HALF)
+    seen = won + min(lost, _LOSSES_DRAW)
+    drawn = _DRAWN * seen / (seen + _DRAWN_HALF)
     odds = (1.0 - drawn) * _logit(prior.chance) + drawn * _logit(_SHARE)
     return replace(prior, chance=_sigmoid(odds))
 

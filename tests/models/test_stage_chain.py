@@ -69,7 +69,7 @@ def test_a_young_company_is_not_taken_for_one_that_loses_everything() -> None:
     assert (closed == WON).mean() < 0.1
     for seed in range(5):
         win = StageChain.fit(LADDER, played(400, seed, truth, until=20.0)).win()[:3, 0]
-        assert 0.25 < win[0] < 0.6 and win[1] > 0.5 and win[2] > 0.6
+        assert 0.25 < win[0] < 0.6 and win[1] > 0.5 and win[2] > 0.7
 
 
 def test_a_stage_far_from_belief_does_not_speak_for_the_others() -> None:
@@ -79,9 +79,17 @@ def test_a_stage_far_from_belief_does_not_speak_for_the_others() -> None:
     exits = Exits(np.zeros(n, np.int64), np.zeros(n), rng.exponential(10.0, n), to)
     win = StageChain.fit(LADDER, exits).win()[:3, 0]
     assert win[0] < 0.06
-    # Nobody was seen at the offer, believed .8: it is drawn to what deals in general do (.3), not
-    # to the one in ten that leaves the first stage.
-    assert win[2] > 0.35
+    assert win[2] > 0.5  # nobody was seen at the offer, believed .8
+
+
+@pytest.mark.parametrize(
+    ("to", "low", "high"), [(1, 0.8, 0.9), (LOST, 0.4, 0.65), (WON, 0.5, 0.75)]
+)
+def test_closings_draw_believed_chances_together(to: int, low: float, high: float) -> None:
+    """All leave the first stage: for the next one, lost or won. The offer is seen by nobody."""
+    for n in (3, 50, 2000):
+        exits = Exits(np.zeros(n, np.int64), np.zeros(n), np.full(n, 9.0), np.full(n, to))
+        assert low < StageChain.fit(LADDER, exits).win()[2, 0] < high
 
 
 def test_stages_lean_on_their_own_pipeline() -> None:
@@ -92,7 +100,7 @@ def test_stages_lean_on_their_own_pipeline() -> None:
     stage, to = np.repeat([0, 2], 30), np.repeat([6, 3], 30)  # all lost here, none there
     exits = Exits(stage, np.zeros(60), np.full(60, 5.0), to)
     win = StageChain.fit(two, exits).win()[:, 0]
-    assert win[0] < 0.12 and win[2] > 0.35
+    assert win[0] < 0.12 and win[2] > 0.45
     assert win[1] < win[3]  # neither was seen: each is taken after its own pipeline
 
 
