@@ -126,6 +126,11 @@ class ForestGrid:
             Those after them.
         difference : (of records (n,), of intervals (k,)), optional
             The last column of the design is the first less the second.
+
+        Raises
+        ------
+        ValueError
+            If the trees ask for that difference and it is not given.
         """
         n, k, p = len(record), len(interval), record.shape[1]
         last = p + interval.shape[1]
@@ -136,7 +141,9 @@ class ForestGrid:
             if p <= c < last
         }
         both, standing = np.zeros((n, k), dtype=np.int64), 1
-        if difference is not None and last in self.columns:
+        if last in self.columns:
+            if difference is None:
+                raise ValueError(f"the trees split on column {last}, the difference: give it")
             apart = difference[0][:, None] - difference[1]
             standing = len(self.columns[last].standing)
             both = self.columns[last].places(apart) + standing * np.arange(k)

@@ -86,6 +86,14 @@ def test_a_grid_without_a_difference() -> None:
     np.testing.assert_array_equal(forest.scores(record, interval, None).ravel(), expected)
 
 
+def test_trees_that_split_on_the_difference_refuse_to_do_without() -> None:
+    forest = ForestGrid.of(fitted())
+    assert forest is not None
+    record, interval, *_ = rows(5, 2)
+    with pytest.raises(ValueError, match="split on column 6, the difference: give it"):
+        forest.scores(record, interval, None)
+
+
 def test_trees_without_a_split_and_trees_too_large() -> None:
     record, interval, close, middle = rows(30, 3)
     x = design(record, interval, close, middle)
