@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from joblib import cpu_count
 
 from data.pipeline import Period, PeriodKind
 from data.store import IssuedForecast, IssuedScore, StoreError
@@ -220,7 +221,10 @@ def forecast_rows(
             raise UsageError(f"period is {period!r}; allowed: {', '.join(HORIZONS)}")
         count = HORIZONS[period][0] if horizon is None else horizon
         periods = doors.calendar.periods(cast(PeriodKind, period), as_of, count)
-    found = forecast(doors.history, bundle, as_of, periods, by, levels=levels, measure=measure)
+    found = forecast(
+        doors.history, bundle, as_of, periods, by, levels=levels, measure=measure,
+        threads=cpu_count(),
+    )  # fmt: skip
     answer = forecast_answer(found, doors.calendar) | {
         "period": period,
         "horizon": count,

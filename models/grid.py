@@ -63,6 +63,16 @@ class Cells:
             {k: v[rows] for k, v in self.calendar.items()},
         )
 
+    def repeated(self, n: int) -> Cells:
+        """The intervals of a single landmark for n of them, as views that take no room."""
+        shape = (n, self.begin.shape[1])
+        return Cells(
+            np.broadcast_to(self.begin, shape),
+            np.broadcast_to(self.end, shape),
+            np.broadcast_to(self.step, shape),
+            {k: np.broadcast_to(v, shape) for k, v in self.calendar.items()},
+        )
+
     @property
     def of_one_moment(self) -> bool:
         """Whether all landmarks look ahead from the same moment."""

@@ -167,11 +167,13 @@ def simulate(
     seed: int = 0,
     measure: str = "amount",
     what_if: WhatIf | None = None,
+    threads: int = 1,
 ) -> Simulation:
     """Draw the won revenue of consecutive periods, as known at `as_of`.
 
     With another `measure`, the recurring amount a year that is won, or the number of deals. With
     `what_if`, the open deals as they are supposed to be, with the luck of those that they are.
+    The number of `threads` changes nothing but the time.
     """
     if measure not in MEASURES:
         raise ForecastError(f"measure is {measure!r}; allowed: {', '.join(MEASURES)}")
@@ -230,12 +232,12 @@ def simulate(
     rest = place.get(UNASSIGNED, 0)
     shares[rest] += max(1.0 - shares.sum(), 0.0)
     curve = incidence(hazards)[:, :, 0]
-    each = cells.take(np.zeros(len(hazards), dtype=np.int64))
+    each = cells.repeated(len(hazards))
     factor = 1.0 if what_if is None else what_if.arrivals
     return Simulation(
         groups,
         won,
-        simulate_open(deals, ahead, len(groups), shocks, for_open, usual=as_is),
+        simulate_open(deals, ahead, len(groups), shocks, for_open, usual=as_is, threads=threads),
         simulate_new(arrivals, float(local[0]), ahead, shares, shocks, for_new, factor=factor),
         snapshot,
         np.append(snapshot.ids, [f"added-{i + 1}" for i in range(len(hazards) - len(snapshot))]),
@@ -255,7 +257,7 @@ def _stages(history: History) -> dict[str, float]:
 
 def _hazards(bundle: DealBundle, book: Book, cells: Cells, level: FloatArray) -> FloatArray:
     """Hazards of a book of deals, at the level of late and with their own odds: (n, k, 2)."""
-    each = cells.take(np.zeros(len(book.amount), dtype=np.int64))
+    each = cells.repeated(len(book.amount))
     hazards = levelled(bundle.model.hazards(book.columns, each), level)
     other = np.flatnonzero(book.odds != 1.0)
     hazards[other] = levelled(hazards[other], book.odds[other, None])
@@ -274,6 +276,7 @@ def forecast(
     seed: int = 0,
     measure: str = "amount",
     what_if: WhatIf | None = None,
+    threads: int = 1,
 ) -> Forecast:
     """Forecast consecutive periods, the whole and by group.
 
@@ -285,6 +288,8 @@ def forecast(
         What is counted of won deals: "amount", "recurring" (amount a year) or "count".
     what_if : WhatIf, optional
         What is supposed of the open deals and of business still to come.
+    threads : int
+        How many simulate; the answer is the same to the bit.
 
     Raises
     ------
@@ -299,7 +304,7 @@ def forecast(
     asked = _Asked(history, bundle, as_of, periods, by, levels, points, measure)
     simulation = simulate(
         history, bundle, as_of, periods, by, draws=draws, seed=seed, measure=measure,
-        what_if=what_if,
+        what_if=what_if, threads=threads,
     )  # fmt: skip
     total = simulation.total
     rows = [(WHOLE, np.arange(len(simulation.groups)))]

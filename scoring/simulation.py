@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from joblib import Parallel, delayed
 
 from models.arrivals import ArrivalModel
 from models.shocks import ShockModel
@@ -18,11 +19,14 @@ from models.shocks import ShockModel
 __all__ = ["Draws", "OpenDeals", "Shocks", "levelled", "simulate_new", "simulate_open"]
 
 FloatArray = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
+_BLOCK = 4_096  # deals that share a stream of luck and, where there are more, a thread
 _CHUNK = 100_000  # deals x draws held at once: what fits a processor's cache
 _NEWTON_STEPS = 4
 _TINY = 1e-12
+_LEAST_STAYING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -135,12 +139,12 @@ class Draws:
 
 def simulate_open(
     deals: OpenDeals, edges: FloatArray, groups: int, shocks: Shocks, rng: np.random.Generator,
-    *, usual: OpenDeals | None = None,
+    *, usual: OpenDeals | None = None, threads: int = 1,
 ) -> Draws:  # fmt: skip
     """Simulate the deals that are open now.
 
     A deal's fate in a draw hangs on two uniforms of its own, whatever periods and groups are
-    asked for: the same future, cut in other ways, gives the same sums.
+    asked for, and however many threads: the same future, cut in other ways, gives the same sums.
 
     Parameters
     ----------
@@ -150,66 +154,87 @@ def simulate_open(
     usual : OpenDeals, optional
         The deals whose expected wins the shocks leave as they were; `deals` themselves if left
         out. With the same ones two calls draw the same luck for the deals that both hold.
+    threads : int
+        How many threads share the blocks of deals.
     """
     draws, periods = len(shocks.weekly), len(edges) - 1
-    # A stream each: deals that come after all others leave the luck of those as it was.
-    fates, kinds = rng.spawn(2)
     used = np.flatnonzero((deals.begin < edges[-1]) & (deals.end > deals.begin))
     over = shocks.over(deals.begin[used], deals.end[used])
-    tilt = _mean_preserving(usual or deals, used, over)
-    value = np.zeros(draws * groups * periods)
+    tilt = _mean_preserving(usual or deals, used, over).astype(np.float32)
+    firsts = range(0, len(deals.hazards), _BLOCK)
+    # A stream for each block: deals that come after all others leave the luck of those as it was.
+    streams = rng.spawn(len(firsts))
+
+    def block(first: int, luck: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        chosen = np.arange(first, min(first + _BLOCK, len(deals.hazards)))
+        return _block(deals, chosen, used, tilt, edges, groups, luck)
+
+    value = np.zeros((groups, periods, draws))
     wins = np.zeros_like(value)
+    # Blocks are added in their order, so that sums do not hang on which thread was faster.
+    for one in Parallel(n_jobs=threads, prefer="threads", return_as="generator")(
+        delayed(block)(*of) for of in zip(firsts, streams, strict=True)
+    ):
+        value += one[0]
+        wins += one[1]
+    return Draws(np.moveaxis(value, 2, 0), np.moveaxis(wins, 2, 0))
+
+
+def _block(
+    deals: OpenDeals, chosen: IntArray, used: IntArray, tilt: Floats, edges: FloatArray,
+    groups: int, luck: np.random.Generator,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
+    """Value and number of the wins of some deals: (groups, periods, draws)."""
+    draws, periods = tilt.shape[1], len(edges) - 1
+    value, wins = np.zeros((2, groups * periods * draws))
+    fates, kinds = luck.spawn(2)
     size = max(_CHUNK // draws, 1)
-    for first in range(0, len(deals.hazards), size):
-        chosen = np.arange(first, min(first + size, len(deals.hazards)))
-        deal, draw, day, level = _won(deals, chosen, used, tilt, fates, kinds)
+    for first in range(0, len(chosen), size):
+        some = chosen[first : first + size]
+        kind, fate = (part.random((len(some), draws), dtype=np.float32) for part in (kinds, fates))
+        row, draw, day = _won(deals, some, used, tilt, fate)
         period = np.searchsorted(edges, day, side="right") - 1
-        inside = (period >= 0) & (period < periods)
-        deal, draw, period = deal[inside], draw[inside], period[inside]
-        cell = (draw * groups + deals.group[deal]) * periods + period
-        np.add.at(value, cell, deals.amount(deal, level[inside]))
+        inside = np.flatnonzero((period >= 0) & (period < periods))
+        row, draw, deal = row[inside], draw[inside], some[row[inside]]
+        cell = (deals.group[deal] * periods + period[inside]) * draws + draw
+        np.add.at(value, cell, deals.amount(deal, kind[row, draw].astype(np.float64)))
         np.add.at(wins, cell, 1.0)
-    shape = (draws, groups, periods)
-    return Draws(value.reshape(shape), wins.reshape(shape))
+    shape = (groups, periods, draws)
+    return value.reshape(shape), wins.reshape(shape)
 
 
 def _won(
-    deals: OpenDeals, chosen: IntArray, used: IntArray, tilt: FloatArray,
-    fates: np.random.Generator, kinds: np.random.Generator,
-) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:  # fmt: skip
-    """Which deals are won in which draws, on which day after as_of, and a uniform for the amount.
+    deals: OpenDeals, chosen: IntArray, used: IntArray, tilt: Floats, fate: Floats
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Which of the chosen deals are won in which draws, and on which day after as_of.
 
-    `fate` says when a deal closes: where the falling chance of still being open passes it. `kind`
-    says whether it is won. How far inside its range each of them lies is uniform too, and tells
-    the moment inside the interval and the level of the amount.
+    A deal is won where the rising chance to have been won passes its `fate`. How far inside its
+    interval that is, is uniform too, and tells the moment. What is lost needs no luck: it counts
+    as nothing. Single precision halves the time, and is off by a millionth of a chance.
     """
-    draws = tilt.shape[1]
-    shape = (len(chosen), draws)
-    fate, kind = fates.random(len(chosen) * draws), kinds.random(len(chosen) * draws)
-    still, odds, stay = np.ones(shape), np.empty(shape), np.empty(shape)
-    flat_still, flat_odds, flat_stay = still.ravel(), odds.ravel(), stay.ravel()  # views
-    found: list[tuple[IntArray, IntArray, FloatArray, FloatArray]] = []
+    p_won, p_lost = np.moveaxis(deals.hazards[chosen][:, used], 2, 0)
+    stays = np.maximum(1.0 - p_won - p_lost, _LEAST_STAYING)
+    win_odds = (p_won / stays).astype(np.float32)[:, :, None]
+    others = ((1.0 - p_won) / stays).astype(np.float32)[:, :, None]
+    still, ever = np.ones_like(fate), np.zeros_like(fate)
+    won, total, passed = np.empty_like(fate), np.empty_like(fate), np.empty(fate.shape, dtype=bool)
+    flat_fate, flat_ever, flat_won = fate.ravel(), ever.ravel(), won.ravel()  # views
+    places, days = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for j, k in enumerate(used):
-        p_won, p_lost = deals.hazards[chosen, k, 0, None], deals.hazards[chosen, k, 1, None]
-        np.multiply(p_won, tilt[j], out=odds)
-        np.add(odds, 1.0 - p_won, out=stay)
-        np.divide(1.0 - p_won - p_lost, stay, out=stay)
-        np.multiply(still, stay, out=still)
-        at = np.flatnonzero(fate >= flat_still)
-        closing, low = fate[at], flat_still[at]
-        fate[at] = -1.0  # closed: no deal closes twice
-        row, draw = np.divmod(at, draws)
-        level = kind[at] * (1.0 + p_lost[row, 0] / np.maximum(flat_odds[at], _TINY))
-        wins = level < 1.0
-        high = low / flat_stay[at]
-        part = np.clip((high - closing) / np.maximum(high - low, _TINY), 0.0, 1.0)
-        day = deals.begin[k] + part * (deals.end[k] - deals.begin[k])
-        found.append((chosen[row[wins]], draw[wins], day[wins], level[wins]))
-    if not found:
-        nothing = np.zeros(0, dtype=np.int64)
-        return nothing, nothing, np.zeros(0), np.zeros(0)
-    deal, draw, day, level = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return deal, draw, day, level
+        # Odds against staying: of winning, tilted, and of what else may happen, staying itself.
+        np.multiply(win_odds[:, j], tilt[j], out=won)
+        np.add(won, others[:, j], out=total)
+        np.divide(still, total, out=still)
+        np.multiply(won, still, out=won)
+        np.add(ever, won, out=ever)
+        np.less(fate, ever, out=passed)
+        at = np.flatnonzero(passed)
+        part = 1.0 - (flat_ever[at] - flat_fate[at]).astype(np.float64) / flat_won[at]
+        flat_fate[at] = 2.0  # above any chance: no deal is won twice
+        places.append(at)
+        days.append(deals.begin[k] + np.clip(part, 0.0, 1.0) * (deals.end[k] - deals.begin[k]))
+    row, draw = np.divmod(np.concatenate(places), fate.shape[1])
+    return row, draw, np.concatenate(days)
 
 
 def _mean_preserving(deals: OpenDeals, used: IntArray, shock: FloatArray) -> FloatArray:

@@ -121,6 +121,17 @@ def test_half_a_saturday_is_no_working_time() -> None:
     assert cells.calendar["weekday_share"][0, 0] == pytest.approx(0.5)
 
 
+def test_one_moment_serves_many_landmarks_without_room() -> None:
+    cells = GRID.cells(np.array([20_000.4]))
+    many, copied = cells.repeated(5), cells.take(np.zeros(5, dtype=np.int64))
+    for name in ("begin", "end", "step"):
+        np.testing.assert_array_equal(getattr(many, name), getattr(copied, name))
+        assert np.shares_memory(getattr(many, name), getattr(cells, name))
+    for name, column in copied.calendar.items():
+        np.testing.assert_array_equal(many.calendar[name], column)
+    assert many.of_one_moment and len(cells.repeated(0).begin) == 0
+
+
 def test_take_picks_landmarks() -> None:
     cells = GRID.cells(np.array([20_000.0, 20_001.5]))
     part = cells.take(np.array([1, 1, 0]))

@@ -168,6 +168,31 @@ def test_a_seed_decides_everything_and_chunks_nothing_of_the_law(
     assert abs(other.value.sum((1, 2)).mean() - first.value.sum((1, 2)).mean()) < 4 * error
 
 
+def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulation, "_BLOCK", 16)
+    deals, law = pipeline(100), shocks(ROUGH, 500)
+    one, two = (
+        simulate_open(deals, WEEKS, 3, law, np.random.default_rng(7), threads=n) for n in (1, 2)
+    )
+    assert one.value.tobytes() == two.value.tobytes()
+    assert one.wins.tobytes() == two.wins.tobytes() and one.wins.any()
+
+
+def test_deals_that_come_last_leave_the_luck_of_those_before_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(simulation, "_BLOCK", 16)
+    deals = pipeline(100)
+    fewer = OpenDeals(
+        deals.hazards[:70], deals.begin, deals.end, np.arange(70), deals.amount
+    )  # fmt: skip
+    more = OpenDeals(deals.hazards, deals.begin, deals.end, np.arange(100), deals.amount)
+    alone = simulated(fewer, CALM, draws=300, groups=70)
+    among = simulated(more, CALM, draws=300, groups=100)
+    np.testing.assert_array_equal(alone.value, among.value[:, :70])
+    assert alone.value.any()
+
+
 def test_nothing_open() -> None:
     empty = simulated(pipeline(0), ROUGH)
     assert empty.value.shape == (4000, 3, 13) and not empty.value.any() and not empty.wins.any()
@@ -189,8 +214,11 @@ def test_shocks_come_in_antithetic_pairs() -> None:
         half = -(-draws // 2)
         middle = -(0.5**2 + 0.3**2) / 2
         pairs = (found.weekly[half:] + found.weekly[: draws - half]) / 2
-        # The table of levels is a little finer on one side of the middle than on the other.
+        # The shocks of the weeks mirror each other exactly, and so do the places of the lasting
+        # part in its table, which ends at 1.5: nearer on one side of the middle than the other.
+        np.testing.assert_allclose(pairs, pairs[:, :1] + np.zeros(20), atol=1e-12)
         np.testing.assert_allclose(pairs, middle, atol=0.08)
+        assert draws < 1000 or pairs[:, 0].mean() == pytest.approx(middle, abs=0.005)
         assert found.weekly.shape == (draws, 20) and (found.growth == 1).all()
     many = shocks(ROUGH, 40_000)
     assert many.weekly[:, 3].std() == pytest.approx(np.hypot(0.5, 0.3), rel=0.03)
