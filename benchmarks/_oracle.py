@@ -3,6 +3,10 @@
 The oracle knows each open deal's true hazards, the law of the shocks (not the shocks), how many
 deals come on average in each week, how they fare and what is taken off at closing. It does not
 learn from how the running quarter went. Edits of open amounts, whose mean is one, are left out.
+
+For each drawn course of the shocks the chances of all deals are worked out anew: what a bad week
+does not win waits in its stage, and most of it is won later. To move the chances alone would make
+the ranges of a quarter half as wide again as what comes.
 """
 
 from __future__ import annotations
@@ -14,17 +18,18 @@ import numpy.typing as npt
 
 from data.history import History
 from data.pipeline import FiscalCalendar
-from data.synthetic import Synthetic, World, make_history
-from scoring.simulation import OpenDeals, Shocks, simulate_open
+from data.synthetic import Synthetic, Truth, World, make_history
+from data.synthetic.hazards import Calendar, Chain
 
 __all__ = ["Population", "oracle_draws", "shock_paths"]
 
 FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 _LARGE = 60_000  # deals of the company that stands for the law of arrivals
 _EVEN = 1e9  # shape of weekly arrivals that do not vary
 _DISCOUNT_WEIGHT = 10.0  # of the Beta law of discounts
+_COURSES = 64  # of the shocks
+_CLASSES = 9  # of the effects of deals still to come
 
 
 @dataclass(frozen=True)
@@ -77,43 +82,85 @@ def oracle_draws(
     """Won revenue of the coming weeks as the oracle draws it: (draws, weeks)."""
     rng = np.random.default_rng(seed)
     world = crm.truth.world
-    paths = shock_paths(world, at, weeks, draws, rng)
-    shocks = Shocks(paths, np.ones(weeks), np.ones(draws))
+    each = -(-draws // min(_COURSES, draws))
+    # In antithetic pairs, so that few courses stand for all.
+    half = shock_paths(world, at, weeks, -(-draws // each // 2), rng)
+    middle = -(world.shock_quarter_sd**2 + world.shock_week_sd**2) / 2
+    paths = np.concatenate([half, 2.0 * middle - half])
     snapshot = history.as_of("deal", at)
-    ends = np.arange(1, weeks + 1, dtype=np.float64) * 7.0
-    curve = crm.truth.deal_incidence([str(i) for i in snapshot.ids], at, ends)
-    curve = np.concatenate([np.zeros_like(curve[:, :1]), curve], axis=1)
-    still = np.maximum(1.0 - curve[:, :-1].sum(2, keepdims=True), 1e-9)
-    amount = snapshot.amount
+    usual = _newcomers(crm.truth, at, np.zeros(weeks))
+    drawn = []
+    for path in paths:
+        old = _open(crm.truth, snapshot.ids, snapshot.amount, at, path, each, rng)
+        moved = _newcomers(crm.truth, at, path) / np.maximum(usual, 1e-12)
+        drawn.append(old + _new(population, world, at, moved, each, deals, rng))
+    return np.concatenate(drawn)[:draws]
+
+
+def _open(
+    truth: Truth, ids: npt.NDArray[np.object_], amount: FloatArray, at: np.datetime64,
+    path: FloatArray, draws: int, rng: np.random.Generator,
+) -> FloatArray:  # fmt: skip
+    """Won revenue from open deals on one course of the shocks: (draws, weeks)."""
+    weeks, world = len(path), truth.world
+    ends = np.arange(1, weeks + 1) * 7
+    names = [str(i) for i in ids]
+    curve = truth.deal_incidence(names, at, ends, log_shock=np.repeat(path, 7))[:, :, 0]
     off = world.discount_mean * _DISCOUNT_WEIGHT
+    out = np.zeros((draws, weeks + 1))
+    for deal, chance in enumerate(curve):
+        week = np.searchsorted(chance, rng.random(draws), side="right")
+        given = rng.random(draws) < world.discount_share
+        kept = np.where(given, 1.0 - rng.beta(off, _DISCOUNT_WEIGHT - off, draws), 1.0)
+        out[np.arange(draws), week] += amount[deal] * kept
+    return out[:, :weeks]
 
-    def final(deal: IntArray, level: FloatArray) -> FloatArray:
-        # The level says whether there is a discount; how large it is, is drawn.
-        given = level < world.discount_share
-        size = rng.beta(off, _DISCOUNT_WEIGHT - off, len(deal))
-        return np.asarray(amount[deal] * np.where(given, 1.0 - size, 1.0))
 
-    open_deals = OpenDeals(
-        np.diff(curve, axis=1) / still, ends - 7.0, ends, np.zeros(len(amount), np.int64), final
-    )
-    edges = np.append(0.0, ends)
-    old = simulate_open(open_deals, edges, 1, shocks, rng).value[:, 0]
-    return old + _new(world, population, at, paths, deals, rng)
+def _newcomers(truth: Truth, at: np.datetime64, path: FloatArray) -> FloatArray:
+    """Wins by the week of creation and the week of winning, on one course: (weeks, weeks).
+
+    Up to how many deals come: cohorts of each pipeline, their effects in nine classes.
+    """
+    world, weeks = truth.world, len(path)
+    first = at.astype("datetime64[D]")
+    calendar = Calendar.of(world, first, 7 * weeks)
+    won = np.zeros((weeks, weeks))
+    for p, line in enumerate(world.pipelines):
+        chain = Chain.of(world, line)
+        mine = truth.deal_effect[truth.deal_pipeline == p]
+        if not len(mine):
+            continue
+        effects = np.quantile(mine, (np.arange(_CLASSES) + 0.5) / _CLASSES)
+        own = np.tile(chain.factors(effects), (weeks, 1))
+        entering = np.zeros((chain.stages, chain.ages))
+        entering[:, 0] = [stage.entry for stage in line.stages]
+        mass = np.zeros((weeks * _CLASSES, chain.stages * chain.ages))
+        for day in range(7 * weeks):
+            week = day // 7
+            mass, closed = chain.step(mass, own * calendar.factors(day, path[week]))
+            won[:, week] += closed[:, 0].reshape(weeks, _CLASSES).sum(1) * len(mine)
+            mass[week * _CLASSES : (week + 1) * _CLASSES] += (
+                calendar.arrivals[day] * calendar.work[day] * entering.ravel()
+            )
+    return won
 
 
 def _new(
-    world: World, population: Population, at: np.datetime64, paths: FloatArray, deals: float,
-    rng: np.random.Generator,
+    population: Population, world: World, at: np.datetime64, moved: FloatArray, draws: int,
+    deals: float, rng: np.random.Generator,
 ) -> FloatArray:  # fmt: skip
-    """Won revenue from deals still to come: the population's, thinned, (draws, weeks)."""
-    draws, weeks = paths.shape
+    """Won revenue from deals still to come: the population's, thinned, (draws, weeks).
+
+    `moved` says how many more are won than usual, by the weeks of coming and winning.
+    """
+    weeks = len(moved)
     start = float(_days(np.array([at]))[0])
     here = (population.created >= start) & (population.won < start + 7 * weeks)
     came, won = (((day[here] - start) // 7).astype(np.int64)
                  for day in (population.created, population.won))  # fmt: skip
     shape = world.arrival_shape
     flow = rng.gamma(shape, 1 / shape, (draws, weeks)) * deals / population.size
-    count = rng.poisson(flow[:, came] * np.exp(paths[:, won]))
+    count = rng.poisson(flow[:, came] * moved[came, won])
     out = np.zeros((draws, weeks))
     for week in range(weeks):
         mine = won == week

@@ -30,7 +30,7 @@ def _load(name: str) -> ModuleType:
 def told() -> list[Any]:
     """Two origins of four small companies."""
     oracle = _load("_oracle")
-    oracle._LARGE = 12_000  # type: ignore[attr-defined]
+    oracle._LARGE, oracle._COURSES = 12_000, 16  # type: ignore[attr-defined]
     _load("_published")
     truth = _load("forecast_truth")
     truth.DRAWS, truth.RECIPE = 400, truth.Recipe(truth.FiscalCalendar(), landmarks=3_000)  # type: ignore[attr-defined]
@@ -73,6 +73,18 @@ def test_the_report_tells_every_arm() -> None:
     for arm in ("oracle", "dealcast", "independent", "past mean"):
         assert f"| {arm} |" in text
     assert len(rows) == 3 and all(np.isfinite(r.value) for r in rows)
+
+
+def test_what_a_bad_week_does_not_win_is_mostly_won_later() -> None:
+    oracle, truth = _load("_oracle"), _load("forecast_truth")
+    crm = truth.make_history(300, 9, end=truth.END, days=300)
+    at = truth.END - np.timedelta64(91, "D")
+    bad = np.zeros(13)
+    bad[1] = -1.0
+    usual, moved = (oracle._newcomers(crm.truth, at, path).sum(0) for path in (np.zeros(13), bad))
+    lost = usual - moved
+    assert lost[0] == 0 and lost[1] > 0.4 * usual[1] and lost[2] < 0
+    assert 0 < lost.sum() < 0.5 * lost[1]
 
 
 def test_weeks_add_up_to_quarters_for_the_oracle_too() -> None:
