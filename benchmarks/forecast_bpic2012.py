@@ -23,7 +23,8 @@ from data.pipeline import FiscalCalendar, Period
 from models.amount import AmountModel
 from models.shocks import ShockModel
 from scoring.bundles import DealBundle
-from scoring.forecast import WHOLE, simulate
+from scoring.forecast import simulate
+from scoring.grouping import WHOLE
 from training.backtest import EACH, backtest
 from training.comparison import compare
 from training.fitting import Recipe, fit_deals

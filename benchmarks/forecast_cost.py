@@ -26,7 +26,8 @@ from data.records import Table
 from data.synthetic import Synthetic, make_history
 from models import deal as deal_model
 from scoring.bundles import DealBundle
-from scoring.forecast import WHOLE, Forecast, forecast, group_of
+from scoring.forecast import Forecast, forecast
+from scoring.grouping import WHOLE, group_of
 from scoring.simulation import Shocks, levelled
 from scoring.stand_ins import deal_columns
 from training.fitting import Recipe, fit_deals

@@ -45,6 +45,7 @@ from models.bundle import BundleError
 from models.registry import RegistryError, Version
 from scoring.changes import ChangesError
 from scoring.forecast import ForecastError
+from scoring.grouping import GROUPINGS, GroupingError
 from scoring.points import PointsError
 from serving.app import run as run_service
 from serving.auth import SCOPES, ScopeError, make_key
@@ -91,12 +92,14 @@ Hindsight = Annotated[
 ]
 
 # What a user can cure; everything else is a fault of ours and shows where it happened.
+_BY = f"one of {', '.join(GROUPINGS)}"
 _TOLD = (
     BacktestError,
     BundleError,
     CalendarError,
     ChangesError,
     ForecastError,
+    GroupingError,
     HistoryError,
     MappingError,
     PointsError,
@@ -250,9 +253,7 @@ def backtest(
     ahead: Annotated[
         int, typer.Option(help="With --period: how many, the one in progress included.")
     ] = 2,
-    by: Annotated[
-        str | None, typer.Option(help="owner, team, pipeline, ...: each group besides the whole.")
-    ] = None,
+    by: Annotated[str | None, typer.Option(help=f"{_BY}: each group besides the whole.")] = None,
     refit_days: Annotated[float, typer.Option(help="Refit when the model is this old.")] = 7.0,
     jobs: Annotated[int, typer.Option(help="Processes side by side.")] = 2,
     html: Annotated[Path | None, typer.Option(help="Write the page here.")] = None,
@@ -383,7 +384,7 @@ def forecast(
     period: Annotated[
         str | None, typer.Option(help="week, month (if nothing is said) or quarter")
     ] = None,
-    by: Annotated[str | None, typer.Option(help="owner, team, pipeline, product, ...")] = None,
+    by: Annotated[str | None, typer.Option(help=_BY)] = None,
     horizon: Annotated[
         int | None, typer.Option(help="How many periods, the one in progress included.")
     ] = None,
@@ -499,7 +500,7 @@ def changes(
         typer.Option("--from", help="A date or a time. Default: seven days before --to."),
     ] = None,
     end: Annotated[str | None, typer.Option("--to", help="A date or a time. Default: now.")] = None,
-    by: Annotated[str | None, typer.Option(help="owner, team, pipeline, product, ...")] = None,
+    by: Annotated[str | None, typer.Option(help=_BY)] = None,
     period: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,7 @@ import numpy as np
 from data.pipeline import PeriodKind
 from dealcast import show
 from dealcast.doors import Doors, UsageError
-from scoring.forecast import WHOLE
+from scoring.grouping import WHOLE
 from training.backtest import EACH, METHODS, backtest
 from training.comparison import compare
 from training.evaluation import plain

@@ -28,7 +28,7 @@ from data.columns import dictionary
 from data.history import OPEN, WON, History, Ledger
 from data.pipeline import FiscalCalendar, Period
 from data.timelines import Timeline
-from scoring.forecast import GROUPINGS, WHOLE, group_of
+from scoring.grouping import GROUPINGS, WHOLE, group_of, in_order
 from scoring.money import base_currency, in_cents
 
 __all__ = ["KINDS", "Bridge", "Change", "Changes", "ChangesError", "Moved", "Stock", "changes"]
@@ -173,7 +173,7 @@ def changes(
     Parameters
     ----------
     by : str, optional
-        One of `scoring.forecast.GROUPINGS`.
+        One of `scoring.grouping.GROUPINGS`.
     period : Period, optional
         Only what is expected to close in it. A deal without a date is in no period.
     calendar : FiscalCalendar, optional
@@ -185,7 +185,7 @@ def changes(
     ------
     ChangesError
         If the end comes before the start.
-    ForecastError
+    GroupingError
         If the grouping is unknown.
     HistoryError
         If an amount cannot be converted or is beyond reason.
@@ -205,7 +205,7 @@ def changes(
         told = _told(_netted(apart, apart.group))
         cells += [
             (name, path.group == code, told.take(told.group == code))
-            for name, code in sorted((n, c) for c, n in enumerate(path.names.tolist()))
+            for name, code in _in_order(path.names, by)
             if (path.open & path.inside & path.edge & (path.group == code)).any()
             or (told.group == code).any()
         ]
@@ -326,6 +326,12 @@ def _walk(
         mover.astype(np.int64),
         names,
     )
+
+
+def _in_order(names: npt.NDArray[np.object_], by: str) -> list[tuple[str, int]]:
+    """Groups and their codes."""
+    codes = {str(name): code for code, name in enumerate(names)}
+    return [(name, codes[name]) for name in in_order(codes, by)]
 
 
 _NOBODY = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)

@@ -12,40 +12,28 @@ import numpy.typing as npt
 from data.history import History, Snapshot
 from data.pipeline import Period, open_stages
 from data.revenue import MEASURES
-from data.timelines import DAY, Column
+from data.timelines import DAY
 from models.grid import Cells
 from models.hazard_table import incidence, read_curve
 from scoring.bundles import DealBundle
+from scoring.grouping import UNASSIGNED, WHOLE, band_of, group_of, in_order
 from scoring.simulation import Draws, OpenDeals, Shocks, levelled, simulate_new, simulate_open
 from scoring.stand_ins import deal_columns
-from scoring.targets import WHOLE, target_of
+from scoring.targets import target_of
 from scoring.what_if import Book, WhatIf, WhatIfError
 from scoring.worth import arrivals_worth, final_worth, recurring_now
 
 __all__ = [
-    "GROUPINGS",
-    "UNASSIGNED",
-    "WHOLE",
     "Cell",
     "Forecast",
     "ForecastError",
     "Simulation",
     "forecast",
-    "group_of",
     "simulate",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 
-UNASSIGNED = "unassigned"
-GROUPINGS: dict[str, str] = {
-    "owner": "owner_id",
-    "team": "team_id",
-    "pipeline": "pipeline_id",
-    "product": "product_family",
-    "source": "lead_source",
-    "type": "deal_type",
-}
 _DRIVERS = 5
 _LEVEL_TOLD = 0.05  # from which on a level of late is told
 
@@ -139,23 +127,6 @@ class Simulation:
         return self.won + self.open.value + self.new.value
 
 
-def group_of(snapshot: Snapshot, by: str | None) -> npt.NDArray[np.object_]:
-    """The group of each row of a snapshot, as text.
-
-    Raises
-    ------
-    ForecastError
-        If the grouping is unknown.
-    """
-    if by is None:
-        return np.full(len(snapshot), WHOLE, dtype=object)
-    if by not in GROUPINGS:
-        raise ForecastError(f"by is {by!r}; allowed: {', '.join(GROUPINGS)}")
-    column: Column = snapshot.team if by == "team" else snapshot.value(GROUPINGS[by])
-    texts = column.texts()
-    return np.array([UNASSIGNED if t is None else t for t in texts], dtype=object)
-
-
 def simulate(
     history: History,
     bundle: DealBundle,
@@ -193,13 +164,11 @@ def simulate(
     book = usual
     if what_if is not None:
         book = usual.supposing(what_if, snapshot, _stages(history))
-    open_groups = np.array([UNASSIGNED if g is None else g for g in book.group], dtype=object)
-    if by is None:
-        open_groups = np.full(len(book.group), WHOLE, dtype=object)
+    open_groups = _groups_of(book, by)
     won_value, won_period, won_groups = _won(history, as_of, periods, by, measure)
     shares_of = bundle.arrivals.shares.get(by or "", {})
     named = {str(g) for g in open_groups} | {str(g) for g in won_groups} | set(shares_of)
-    groups = (WHOLE,) if by is None else tuple(sorted(named | {UNASSIGNED}))
+    groups = (WHOLE,) if by is None else in_order(named | {UNASSIGNED}, by)
     place = {g: i for i, g in enumerate(groups)}
 
     won = np.zeros((len(groups), len(periods)))
@@ -245,6 +214,14 @@ def simulate(
         np.diff(read_curve(curve, each, ahead[None, :]), axis=1),
         final(np.arange(len(hazards)), np.full(len(hazards), 0.5)),
     )
+
+
+def _groups_of(book: Book, by: str | None) -> npt.NDArray[np.object_]:
+    if by is None:
+        return np.full(len(book.group), WHOLE, dtype=object)
+    if by == "amount":
+        return band_of(book.amount)  # a supposed amount has a band of its own
+    return np.array([UNASSIGNED if g is None else g for g in book.group], dtype=object)
 
 
 def _stages(history: History) -> dict[str, float]:
@@ -294,7 +271,9 @@ def forecast(
     Raises
     ------
     ForecastError
-        If a level, grouping or measure is not allowed, or the periods are over.
+        If a level or measure is not allowed, or the periods are over.
+    GroupingError
+        If the grouping is unknown.
     WhatIfError
         If something cannot be supposed.
     """

@@ -20,7 +20,7 @@ from models.arrivals import aalen_johansen
 from scoring.accuracy import accuracies
 from scoring.attention import Attention, Flagged, attention, flagged
 from scoring.books import Books, Closed, Window, crm_chances
-from scoring.forecast import group_of
+from scoring.grouping import group_of
 from scoring.kpi import Kpi, Part, money, untold
 from scoring.pacing import Pace, pacing
 from scoring.targets import target_of

@@ -20,7 +20,7 @@ from data.chronicle import known_times
 from data.history import LOST, WON, History
 from data.pipeline import FiscalCalendar
 from data.records import Table
-from scoring.forecast import WHOLE
+from scoring.grouping import WHOLE
 from scoring.verify import Claim, DealOutcome, deal_outcomes, verify_forecasts
 
 __all__ = [

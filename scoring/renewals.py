@@ -17,7 +17,8 @@ from data.history import LOST, WON, History, Snapshot
 from data.pipeline import Period
 from scoring.bundles import DealBundle
 from scoring.curves import Curves
-from scoring.forecast import WHOLE, Cell, Forecast
+from scoring.forecast import Cell, Forecast
+from scoring.grouping import WHOLE
 from scoring.stand_ins import deal_columns
 from scoring.worth import mean_final
 

@@ -6,10 +6,9 @@ import numpy as np
 
 from data.history import History, HistoryError
 from data.pipeline import FiscalCalendar, Period
+from scoring.grouping import WHOLE
 
-__all__ = ["WHOLE", "target_of"]
-
-WHOLE = "all"  # the group that holds everything
+__all__ = ["target_of"]
 
 # Kinds of target, in small letters, that are about something else than the amount: the measure
 # that they are about (`data.revenue.MEASURES`), "" for what no deal brings.

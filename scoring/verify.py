@@ -21,7 +21,7 @@ from data.columns import DAY, NEVER
 from data.events import rank_within
 from data.history import OPEN, WON, History, Side
 from models import measures
-from scoring.forecast import UNASSIGNED, WHOLE, group_of
+from scoring.grouping import UNASSIGNED, WHOLE, group_of
 
 __all__ = [
     "Claim",

@@ -24,6 +24,7 @@ from models.bundle import BundleError
 from models.registry import NoSuchVersion, RegistryError, TrackerError
 from scoring.changes import ChangesError
 from scoring.forecast import ForecastError
+from scoring.grouping import GroupingError
 from scoring.what_if import WhatIfError
 from serving.auth import AuthenticationError, ScopeError
 from serving.batch import CurrencyError, GoneError, UnknownError
@@ -61,6 +62,7 @@ _KINDS: dict[type[Exception], Kind] = {
     RecordError: _INVALID,
     CurrencyError: _INVALID,
     ForecastError: _INVALID,
+    GroupingError: _INVALID,
     WhatIfError: _INVALID,
     CalendarError: _INVALID,
     ChangesError: _INVALID,

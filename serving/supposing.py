@@ -27,7 +27,9 @@ class _DealIn(_Asked):
     stage_id: str | None = Field(None, description="in this stage, since now")
     amount: float | None = Field(None, description="in the base currency", examples=[25000.0])
     expected_close_date: str | None = Field(None, examples=["2026-03-20"])
-    group: str | None = Field(None, description="an owner_id, team_id ..., as `by` says")
+    group: str | None = Field(
+        None, description="an owner_id, team_id ..., as `by` says; by amount, its amount says it"
+    )
     odds: float = Field(1.0, description="times the odds of winning at any time")
 
     def supposed(self, where: str) -> Supposed:

@@ -20,7 +20,8 @@ from data.pipeline import Period, PeriodKind
 from data.timelines import DAY, NEVER
 from models import measures
 from scoring.bundles import DealBundle
-from scoring.forecast import UNASSIGNED, WHOLE, Simulation, group_of, simulate
+from scoring.forecast import Simulation, simulate
+from scoring.grouping import UNASSIGNED, WHOLE, group_of
 from training.fitting import Recipe, TrainingError, fit_deals
 from training.kept import Kept
 from training.replayed import LEVELS, SERVED, Issued

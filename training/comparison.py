@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.resampling import Interval, block_weights, ratio_interval, share_interval
-from scoring.forecast import WHOLE
+from scoring.grouping import WHOLE
 from training.backtest import selected, summary
 from training.replayed import LEVELS, SERVED, Issued
 

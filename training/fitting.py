@@ -23,7 +23,7 @@ from models.lead import LeadModel
 from models.shocks import ShockModel
 from models.stage_chain import StageChain
 from scoring.bundles import DealBundle, LeadBundle, Manifest, Reference
-from scoring.forecast import GROUPINGS, group_of
+from scoring.grouping import GROUPINGS, group_of
 from training.bulk import spread_bulk_losses
 from training.examples import deal_rows, durations, lead_rows, open_spells
 from training.leaks import leak_report

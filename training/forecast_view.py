@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scoring.forecast import WHOLE
+from scoring.grouping import WHOLE
 from training import wording
 from training.backtest import EACH, METHODS, selected
 from training.charts import FanChart, Histogram, fan_chart, pit_chart

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.ranges import RangeMap
-from scoring.forecast import WHOLE
+from scoring.grouping import WHOLE
 from training.replayed import LEVELS, SERVED, Issued
 
 __all__ = ["measured_coverage", "range_map"]

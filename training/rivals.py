@@ -19,7 +19,8 @@ from data.timelines import DAY
 from models import baseline
 from models.series import LEAST_STEPS, SeriesModel, fit_series
 from scoring.bundles import DealBundle
-from scoring.forecast import WHOLE, Simulation, group_of
+from scoring.forecast import Simulation
+from scoring.grouping import WHOLE, group_of
 from training.windows import Stretch, Window
 
 __all__ = ["NEEDS", "POINTS", "RIVALS", "Outlook"]

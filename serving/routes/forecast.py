@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from data.records import RecordError
 from data.store import ForecastFilter
-from scoring.forecast import GROUPINGS
+from scoring.grouping import GROUPINGS
 from serving.desk import HORIZONS
 from serving.routes.access import PROBLEMS, DeskOf, as_json, needs
 from serving.schemas import ForecastHistoryOut, ForecastOut, RenewalsOut

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from scoring.forecast import GROUPINGS
+from scoring.grouping import GROUPINGS
 from serving.pipeline_schemas import ChangesOut, MetricsOut, StagesOut
 from serving.routes.access import PROBLEMS, DeskOf, as_json, needs
 

@@ -15,7 +15,7 @@ from data.history import History, HistoryError
 from data.pipeline import FiscalCalendar, Period
 from data.records import ENTITIES, Table
 from scoring.changes import KINDS, Bridge, Changes, ChangesError, changes
-from scoring.forecast import GROUPINGS, ForecastError, group_of
+from scoring.grouping import GROUPINGS, GroupingError, group_of
 from scoring.money import rounded
 from tests.data.messy_crm import DAY, EXPORT, FACTS, HOUR, START, Messy, iso
 from tests.small_crm import change, deal, history, moment, move
@@ -401,7 +401,7 @@ def test_what_cannot_be_told_is_refused() -> None:
     crm = one_deal()
     with pytest.raises(ChangesError, match="must not be later"):
         changes(crm, moment("2024-05-01"), moment("2024-04-01"))
-    with pytest.raises(ForecastError, match="by is 'colour'"):
+    with pytest.raises(GroupingError, match="by is 'colour'"):
         changes(crm, moment("2024-04-01"), moment("2024-05-01"), "colour")
     with pytest.raises(HistoryError, match="no rate from CHF"):
         changes(one_deal(currency="CHF"), moment("2024-04-05"), moment("2024-05-01"))

@@ -15,16 +15,10 @@ from data.pipeline import FiscalCalendar, Period
 from models.ranges import RangeMap
 from models.shocks import ShockModel
 from scoring.bundles import DealBundle
-from scoring.forecast import (
-    Cell,
-    Forecast,
-    ForecastError,
-    Simulation,
-    forecast,
-    group_of,
-    simulate,
-)
+from scoring.forecast import Cell, Forecast, ForecastError, Simulation, forecast, simulate
+from scoring.grouping import GroupingError, group_of
 from scoring.scores import won_within
+from scoring.what_if import Supposed, WhatIf
 from tests import worlds
 from tests.small_crm import after, change, deal, history, moment, move
 from training.fitting import Recipe, fit_deals
@@ -441,8 +435,27 @@ def test_a_team_is_the_deals_own_or_its_owners() -> None:
 
 def test_an_unknown_grouping_is_refused() -> None:
     crm = history(deal=[deal("d", "2024-03-01T08:00Z")])
-    with pytest.raises(ForecastError, match="by is 'moon'; allowed: owner, team"):
+    with pytest.raises(GroupingError, match="by is 'moon'; allowed: owner, team"):
         cells(crm, "moon")
+
+
+def test_bands_of_amounts_are_those_known_then() -> None:
+    crm = history(
+        deal=[
+            deal("big", "2024-03-01", "2024-05-03T09:00Z", amount=9_000.0, closed_amount=12_000.0),
+            deal("small", "2024-03-01", "2024-05-04T09:00Z", amount=150.0, closed_amount=150.0),
+            deal("open", "2024-03-01", amount=7_000.0),
+            deal("bare", "2024-03-01", amount=None),
+        ]
+    )
+    found = cells(crm, "amount", horizon=1)
+    assert [c.group for c in found] == ["all", "100 to 200", "5,000 to 10,000", "unassigned"]
+    assert [c.components["won"] for c in found] == [12_150.0, 150.0, 12_000.0, 0.0]
+    supposed = WhatIf(deals={"open": Supposed(amount=90_000.0)})
+    moved = {c.group: c for c in cells(crm, "amount", horizon=1, what_if=supposed)}
+    usual = {c.group: c for c in found}
+    assert moved["50,000 to 100,000"].components["open"] > 0
+    assert moved["5,000 to 10,000"].components["open"] < usual["5,000 to 10,000"].components["open"]
 
 
 # --- targets ---------------------------------------------------------------------------------

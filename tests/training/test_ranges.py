@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
-from scoring.forecast import WHOLE
+from scoring.grouping import WHOLE
 from training.ranges import measured_coverage, range_map
 from training.replayed import SERVED, Issued
 
